@@ -1,0 +1,89 @@
+package cluster
+
+import (
+	"time"
+
+	"github.com/twinkeep/twinkeep/ha/wire"
+)
+
+// beat sends what is due in the schedule. A late member does not send the missed ones.
+func (m *Machine) beat() {
+	if m.now < m.nextBeat || m.nextBeat == Never {
+		return
+	}
+	if len(m.slots) == 0 {
+		m.nextBeat = m.now.Add(m.cfg.Timing.Beat)
+		return
+	}
+	m.send(m.slots[m.slot])
+	m.slot = (m.slot + 1) % len(m.slots)
+	step := m.cfg.Timing.Beat / time.Duration(len(m.slots))
+	m.nextBeat = m.nextBeat.Add(step)
+	if m.nextBeat <= m.now {
+		m.nextBeat = m.now.Add(step)
+	}
+}
+
+// beatAll sends one heartbeat on every interface at once, for news that must not wait.
+func (m *Machine) beatAll() {
+	for i, f := range m.cfg.Interfaces {
+		if f.Heartbeat {
+			m.send(i)
+		}
+	}
+	m.nextBeat = m.now.Add(m.cfg.Timing.Beat / time.Duration(max(len(m.slots), 1)))
+}
+
+func (m *Machine) send(iface int) {
+	m.seq++
+	b := m.compose(iface)
+	b.Seq = m.seq
+	switch {
+	case m.now == m.orderAt:
+		b.Order = m.order
+	case m.active():
+		b.Order = wire.Keep
+	}
+	if m.active() {
+		m.lastHold = m.now
+	}
+	m.emit(Send{Interface: iface, Beat: b})
+}
+
+// compose is a heartbeat without its sequence.
+func (m *Machine) compose(iface int) wire.Beat {
+	f := m.cfg.Interfaces[iface]
+	b := wire.Beat{
+		Version: wire.Version, Cluster: m.cfg.Cluster, Member: m.cfg.Self, State: m.state, Interface: f.Number,
+		Nonce: m.cfg.Nonce, Term: m.term, Demotion: m.demotion(), Priority: m.priority(), NN: f.NN,
+		Connections: m.connections, Serial: m.cfg.Serial,
+	}
+	set := func(on bool, fl wire.Flags) {
+		if on {
+			b.Flags |= fl
+		}
+	}
+	set(m.active(), wire.Holder)
+	set(f.Sync, wire.SyncIf)
+	set(m.inSync, wire.InSync)
+	set(m.now < m.yieldUntil, wire.Yielding)
+	set(m.now < m.claimUntil, wire.Claiming)
+	for _, p := range m.peers {
+		if p == nil {
+			continue
+		}
+		if h := p.heard[iface]; h.nonce != 0 {
+			b.Heard = append(b.Heard, wire.Heard{Member: p.id, Nonce: h.nonce, Seq: h.seq})
+		}
+	}
+	return b
+}
+
+// Farewell is the last heartbeat of this boot for one interface. It is valid whenever it is sent: the
+// supervisor sends it for a member that died (init/supervise, ha/member).
+func (m *Machine) Farewell(iface int) wire.Beat {
+	b := m.compose(iface)
+	b.Flags = wire.Farewell | b.Flags&wire.SyncIf
+	b.State, b.Seq, b.Heard, b.Order = wire.Down, wire.FinalSeq, nil, wire.Drain
+	return b
+}

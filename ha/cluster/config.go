@@ -1,0 +1,152 @@
+package cluster
+
+import (
+	"fmt"
+	"time"
+)
+
+// Instant is a moment on the monotonic clock: the time since any fixed point.
+type Instant time.Duration
+
+// Add returns t+d.
+func (t Instant) Add(d time.Duration) Instant { return t + Instant(d) }
+
+// Sub returns t-u.
+func (t Instant) Sub(u Instant) time.Duration { return time.Duration(t - u) }
+
+// Never is later than every Instant in use.
+const Never = Instant(1<<63 - 1)
+
+// MaxMembers is the most members one cluster can have; member IDs are 1..MaxMembers.
+const MaxMembers = 8
+
+// MaxInterfaces is the most interfaces one member can send heartbeats on.
+const MaxInterfaces = 32
+
+// Timing of a cluster. All members have the same.
+type Timing struct {
+	// Beat is the interval between heartbeats on one normal interface. The sync interface carries one
+	// after each of any other (G1, Sync, G2, Sync, …), and never fewer than two a Beat.
+	Beat time.Duration
+	// Lease is how long the gate stays open after the holder's last beat.
+	Lease time.Duration
+	// Dead is how long a peer must be silent on all interfaces to be taken for dead.
+	Dead time.Duration
+	// Silence is how long a member listens after its start before it may take the role.
+	Silence time.Duration
+}
+
+// DefaultTiming is the timing of a node file that gives none.
+var DefaultTiming = Timing{Beat: 10 * time.Millisecond, Lease: 40 * time.Millisecond, Dead: 60 * time.Millisecond, Silence: 500 * time.Millisecond}
+
+// MinLease is the shortest lease the kernel can keep: set timeouts are counted in jiffies of 4 ms
+// (HZ=250), and reference/gate.md saw frames dropped below this.
+const MinLease = 12 * time.Millisecond
+
+// Validate refuses any timing under which two gates could be open at once, or under which one late beat
+// would cost the role.
+func (t Timing) Validate() error {
+	switch {
+	case t.Beat < time.Millisecond:
+		return fmt.Errorf("beat %v is shorter than 1ms", t.Beat)
+	case t.Lease < MinLease:
+		return fmt.Errorf("lease %v is shorter than %v, the least the kernel can keep", t.Lease, MinLease)
+	case t.Lease < 2*t.Beat:
+		return fmt.Errorf("lease %v is shorter than two beats (%v): one late beat would shut the gate", t.Lease, 2*t.Beat)
+	case t.Lease+t.Beat >= t.Dead:
+		return fmt.Errorf("dead %v must be longer than lease + beat (%v): a peer could open its gate before ours has shut", t.Dead, t.Lease+t.Beat)
+	case t.Silence < t.Dead:
+		return fmt.Errorf("silence %v is shorter than dead %v: a starting member would not hear the active one", t.Silence, t.Dead)
+	case t.Dead > time.Minute || t.Silence > 10*time.Minute:
+		return fmt.Errorf("dead %v or silence %v is longer than makes sense (1m, 10m)", t.Dead, t.Silence)
+	}
+	return nil
+}
+
+// Member is one configured member.
+type Member struct {
+	ID       uint8 // 1..MaxMembers
+	Name     string
+	Priority uint8 // higher is preferred
+}
+
+// Interface is one interface the machine sends on or watches. Its index in [Config.Interfaces] is how
+// events and actions name it.
+type Interface struct {
+	Number    uint8 // 1.., the same on all members for the same network
+	Name      string
+	NN        uint8
+	Sync      bool
+	Heartbeat bool
+}
+
+// Config of one member.
+type Config struct {
+	Cluster    uint8
+	Self       uint8
+	Members    []Member
+	Serial     uint64
+	Interfaces []Interface
+	Timing     Timing
+	// Term is the highest term this member remembers from before (state directory), 0 if none.
+	Term uint64
+	// Nonce names this boot; random, never 0.
+	Nonce uint64
+}
+
+// Validate checks what [New] relies on.
+func (c Config) Validate() error {
+	if c.Cluster == 0 {
+		return fmt.Errorf("cluster ID 0: use 1..255")
+	}
+	if c.Nonce == 0 {
+		return fmt.Errorf("boot nonce is 0")
+	}
+	if len(c.Interfaces) > MaxInterfaces {
+		return fmt.Errorf("%d interfaces, at most %d", len(c.Interfaces), MaxInterfaces)
+	}
+	self, seen := false, [MaxMembers + 1]bool{}
+	for _, m := range c.Members {
+		if m.ID < 1 || m.ID > MaxMembers {
+			return fmt.Errorf("member ID %d: use 1..%d", m.ID, MaxMembers)
+		}
+		if seen[m.ID] {
+			return fmt.Errorf("member ID %d is given twice", m.ID)
+		}
+		seen[m.ID] = true
+		self = self || m.ID == c.Self
+	}
+	if !self {
+		return fmt.Errorf("own member ID %d is not among the members", c.Self)
+	}
+	return c.Timing.Validate()
+}
+
+// schedule is the order in which interfaces send: every normal interface once a round, the sync
+// interface after each of them.
+func (c Config) schedule() []int {
+	var normal, slots []int
+	sync := -1
+	for i, f := range c.Interfaces {
+		switch {
+		case !f.Heartbeat:
+		case f.Sync && sync < 0:
+			sync = i
+		default:
+			normal = append(normal, i)
+		}
+	}
+	if sync < 0 {
+		return normal
+	}
+	if len(normal) == 0 {
+		return []int{sync, sync}
+	}
+	if len(normal) == 1 {
+		return []int{sync, normal[0], sync}
+	}
+	for _, i := range normal {
+		slots = append(slots, i, sync)
+	}
+	return slots
+}

@@ -1,0 +1,241 @@
+package cluster
+
+import (
+	"cmp"
+	"fmt"
+	"time"
+
+	"github.com/twinkeep/twinkeep/ha/wire"
+)
+
+// merit is what members are compared by when the role is to be given.
+type merit struct {
+	demotion    uint16
+	inSync      bool
+	connections uint32
+	priority    uint8
+	serial      uint64
+	id          uint8
+}
+
+// compare orders by merit, the one place where that order is written (DESIGN §7): fitness, in sync,
+// connection count (only a clear difference counts), priority, newer serial, lower member ID. Positive
+// means that a is better.
+func (a merit) compare(b merit) int {
+	if c := cmp.Compare(b.demotion, a.demotion); c != 0 {
+		return c
+	}
+	if a.inSync != b.inSync {
+		if a.inSync {
+			return 1
+		}
+		return -1
+	}
+	if clear(a.connections, b.connections) {
+		return cmp.Compare(a.connections, b.connections)
+	}
+	return cmp.Or(cmp.Compare(a.priority, b.priority), cmp.Compare(a.serial, b.serial), cmp.Compare(b.id, a.id))
+}
+
+// clear reports whether two connection counts differ by more than chance: by over 64 and over a tenth.
+func clear(a, b uint32) bool {
+	hi, lo := max(a, b), min(a, b)
+	return hi-lo > 64 && hi-lo > hi/10
+}
+
+func (m *Machine) merit() merit {
+	return merit{demotion: m.demotion(), inSync: m.inSync, connections: m.connections, priority: m.priority(), serial: m.cfg.Serial, id: m.cfg.Self}
+}
+
+func (p *peer) merit() merit {
+	v := p.view
+	return merit{demotion: v.Demotion, inSync: v.Has(wire.InSync), connections: v.Connections, priority: v.Priority, serial: v.Serial, id: p.id}
+}
+
+func (m *Machine) priority() uint8 {
+	for _, c := range m.cfg.Members {
+		if c.ID == m.cfg.Self {
+			return c.Priority
+		}
+	}
+	return 0
+}
+
+// candidate reports whether a peer could take the role now.
+func (p *peer) candidate() bool {
+	v := p.view
+	return p.alive && v.Demotion != wire.Ineligible && !v.Has(wire.Yielding) && (v.State == wire.Standby || v.State == wire.Down || v.State == wire.Init)
+}
+
+// holder is an alive peer that says it holds the role: the better one if there are several.
+func (m *Machine) holder() *peer {
+	var best *peer
+	for _, p := range m.peers {
+		if p != nil && p.alive && p.view.Has(wire.Holder) && (best == nil || p.merit().compare(best.merit()) > 0) {
+			best = p
+		}
+	}
+	return best
+}
+
+// successor is the best peer that could take over from this member right now, nil if there is none.
+func (m *Machine) successor() *peer {
+	var best *peer
+	for _, p := range m.peers {
+		if p == nil || !p.candidate() || p.view.State == wire.Init || !p.view.Has(wire.InSync) {
+			continue
+		}
+		if p.view.Demotion/weightInterface > m.demotion()/weightInterface {
+			continue
+		}
+		if best == nil || p.merit().compare(best.merit()) > 0 {
+			best = p
+		}
+	}
+	return best
+}
+
+// decide settles the role after every input.
+func (m *Machine) decide() {
+	h := m.holder()
+	switch {
+	case m.nextBeat == Never: // leaving
+	case m.active():
+		m.decideActive(h)
+	case m.state == wire.Init:
+		m.decideInit(h)
+	default:
+		m.decideResting(h)
+	}
+}
+
+func (m *Machine) decideActive(h *peer) {
+	if h != nil {
+		m.settle(h)
+		if !m.active() {
+			return
+		}
+	} else if m.contested {
+		m.contested = false
+		m.log(Notice, EvBothActive, "the other active member has stepped down; announcing again")
+		m.announceAgain()
+	}
+	for _, p := range m.peers {
+		if p == nil || !p.candidate() || p.view.State == wire.Init || !p.view.Has(wire.Claiming) {
+			continue
+		}
+		if p.view.Demotion/weightInterface <= m.demotion()/weightInterface {
+			m.release(fmt.Sprintf("%s asked for the role", m.name(p.id)))
+			return
+		}
+	}
+	// A clearly fitter standby takes over; the sync interface alone weighs too little for that.
+	if s := m.successor(); s != nil && s.view.Demotion/weightInterface < m.demotion()/weightInterface {
+		m.release(fmt.Sprintf("%s is fitter: %v here", m.name(s.id), m.problems()))
+		return
+	}
+	switch bad := m.demotion() > 0; {
+	case bad && m.state == wire.Active:
+		m.enter(wire.ActiveAttention, fmt.Sprintf("%v, and no fitter member to take over", m.problems()))
+	case !bad && m.state == wire.ActiveAttention:
+		m.enter(wire.Active, "all problems are gone")
+	}
+}
+
+// settle decides between this active member and another one that is active as well.
+func (m *Machine) settle(h *peer) {
+	if h.merit().compare(m.merit()) > 0 {
+		m.log(Notice, EvBothActive, fmt.Sprintf("%s is active too and has the better claim (%s); stepping down", m.name(h.id), m.claim(h)))
+		m.enter(m.resting(), fmt.Sprintf("%s keeps the role after both were active", m.name(h.id)))
+		m.beatAll()
+		return
+	}
+	if !m.contested {
+		m.contested = true
+		if m.term <= h.view.Term {
+			m.term = h.view.Term + 1
+			m.emit(KeepTerm(m.term))
+		}
+		m.log(Notice, EvBothActive, fmt.Sprintf("%s is active too; this member has the better claim (%s) and stays", m.name(h.id), m.claim(h)))
+	}
+}
+
+// claim says by what two active members were told apart.
+func (m *Machine) claim(h *peer) string {
+	a, b := m.merit(), h.merit()
+	switch {
+	case a.demotion != b.demotion:
+		return fmt.Sprintf("demotion %d here, %d there", a.demotion, b.demotion)
+	case a.inSync != b.inSync:
+		return "only one is in sync"
+	case clear(a.connections, b.connections):
+		return fmt.Sprintf("%d connections here, %d there", a.connections, b.connections)
+	case a.priority != b.priority:
+		return fmt.Sprintf("priority %d here, %d there", a.priority, b.priority)
+	case a.serial != b.serial:
+		return "newer serial number"
+	}
+	return "lower member ID"
+}
+
+func (m *Machine) decideInit(h *peer) {
+	if h != nil {
+		m.vacant = Never
+		m.enter(m.resting(), fmt.Sprintf("%s is active with term %d", m.name(h.id), h.view.Term))
+		return
+	}
+	if m.now < m.listenUntil {
+		return
+	}
+	m.vacant = m.now
+	m.enter(m.resting(), "no active member was heard while listening")
+	m.decideResting(nil)
+}
+
+func (m *Machine) decideResting(h *peer) {
+	if rest := m.resting(); rest != m.state {
+		if rest == wire.Down {
+			m.enter(rest, fmt.Sprint(m.problems()))
+		} else {
+			m.enter(rest, "all problems are gone")
+		}
+	}
+	if h != nil {
+		m.vacant = Never
+		return
+	}
+	if m.vacant == Never {
+		m.vacant = m.now
+	}
+	if m.now < m.yieldUntil || m.now < m.quietUntil {
+		return
+	}
+	if len(m.slots) == 0 {
+		return // without a heartbeat to hold it open, no gate can be open
+	}
+	// One member after the other: the best at once, the next a dead time later, and so on, so that a best
+	// one that does not act leaves nobody without a gateway for long.
+	rank := 0
+	for _, p := range m.peers {
+		if p != nil && p.candidate() && p.merit().compare(m.merit()) > 0 {
+			rank++
+		}
+	}
+	if m.now.Sub(m.vacant) < time.Duration(rank)*m.cfg.Timing.Dead {
+		return
+	}
+	m.take(m.whyVacant())
+}
+
+// whyVacant is the evidence for a takeover.
+func (m *Machine) whyVacant() string {
+	if p := m.peers[m.lastHolder]; m.lastHolder != 0 && p != nil && p.gone != "" {
+		return p.gone
+	}
+	for _, p := range m.peers {
+		if p != nil && p.alive {
+			return "no member is active"
+		}
+	}
+	return "no other member was heard"
+}

@@ -1,0 +1,126 @@
+package cluster
+
+import (
+	"github.com/twinkeep/twinkeep/ha/wire"
+)
+
+// Input is something that happened; see [Machine.Step].
+type Input interface{ input() }
+
+// Tick says only that time has passed.
+type Tick struct{}
+
+// BeatReceived is a heartbeat whose tag was right. Interface is the index of where it arrived.
+type BeatReceived struct {
+	Interface int
+	Beat      wire.Beat
+}
+
+// Refused is a frame that the codec refused.
+type Refused struct {
+	Interface int
+	Reason    wire.Reason
+}
+
+// Link is a change (or the first report) of an interface's carrier. Missing means the NIC is not there.
+type Link struct {
+	Interface int
+	Up        bool
+	Missing   bool
+}
+
+// Device is a report of a critical device: Problem is empty when it is well.
+type Device struct{ Name, Problem string }
+
+// Connections is the size of the connection table.
+type Connections uint32
+
+// Activate is the operator's wish that this member take the role (`ha -activate`).
+type Activate struct{}
+
+// Deactivate is the operator's wish that this member give the role away (`ha -deactivate`).
+type Deactivate struct{}
+
+// Leave says that this member is about to stop: shut the gate and bid farewell.
+type Leave struct{}
+
+// GateLost says that the kernel's gate is shut although this member holds the role: its lease ran out
+// before the next beat left, or no beat could leave.
+type GateLost struct{ Why string }
+
+func (Tick) input()         {}
+func (BeatReceived) input() {}
+func (Refused) input()      {}
+func (Link) input()         {}
+func (Device) input()       {}
+func (Connections) input()  {}
+func (Activate) input()     {}
+func (Deactivate) input()   {}
+func (Leave) input()        {}
+func (GateLost) input()     {}
+
+// Action is something the driver must do, in order.
+type Action interface{ action() }
+
+// Send is one heartbeat to send on one interface. Its order works the gate (ha/wire).
+type Send struct {
+	Interface int
+	Beat      wire.Beat
+}
+
+// Announce sends gratuitous ARP and unsolicited neighbour advertisements for every virtual address.
+type Announce struct{}
+
+// KeepTerm asks that the term be remembered across restarts. It need not be done before the next action.
+type KeepTerm uint64
+
+// Reply answers an operator's input.
+type Reply struct {
+	OK      bool
+	Message string
+}
+
+// Log is an event for the journal.
+type Log struct {
+	Severity Severity
+	Name     string // in the wording of the field, e.g. peer_gone
+	Text     string // one sentence with the evidence
+}
+
+func (Send) action()     {}
+func (Announce) action() {}
+func (KeepTerm) action() {}
+func (Reply) action()    {}
+func (Log) action()      {}
+
+// Severity of a [Log], in syslog's words.
+type Severity string
+
+// Severities in use.
+const (
+	Info    Severity = "info"
+	Notice  Severity = "notice"
+	Warning Severity = "warning"
+	Error   Severity = "error"
+)
+
+// Names of events. Where a vendor has a name for it, it is that name (reference/vendors.md §1.7, seeds).
+const (
+	EvAssumed      = "Master role assumed - failover"
+	EvReclaimed    = "Master role reclaimed by expected master"
+	EvInitial      = "Master role assumed - start"
+	EvResumed      = "Master role resumed"
+	EvReleased     = "Master role released"
+	EvState        = "state_change"
+	EvPeerGone     = "peer_gone"
+	EvPeerAlive    = "peer_alive"
+	EvBothActive   = "conflict_both_peers_active"
+	EvMyself       = string(wire.Myself)
+	EvSyncIface    = "disallowed_on_sync_iface"
+	EvNonSyncIface = "sync_packet_on_nonsync_iface"
+	EvRefused      = "heartbeat_refused"
+	EvStalled      = "stalled"
+	EvLink         = "link"
+	EvDevice       = "critical_device"
+	EvHardware     = "hardware_mismatch"
+)

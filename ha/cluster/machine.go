@@ -1,0 +1,480 @@
+package cluster
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/twinkeep/twinkeep/ha/wire"
+)
+
+// Weights of problems in the demotion. A problem of the sync interface alone must never cost the role
+// (reference/vendors.md §1.4): fitness is compared in steps of weightInterface.
+const (
+	weightSync      = 1
+	weightInterface = 16
+	weightDevice    = 16
+)
+
+// Machine is one member's view of the cluster and its role in it. See the package documentation for the
+// driver's duties. The zero value is of no use; see [New].
+type Machine struct {
+	cfg   Config
+	slots []int
+
+	now      Instant
+	state    wire.State
+	since    Instant
+	reason   string
+	term     uint64
+	seq      uint64
+	slot     int
+	nextBeat Instant
+
+	// listenUntil ends INIT: before it the member only listens.
+	listenUntil Instant
+	// lastHold is when our newest holder's beat was handed out; the lease runs from there.
+	lastHold Instant
+	// vacant is since when nobody alive holds the role, Never while somebody does.
+	vacant Instant
+	// yieldUntil keeps a member that gave the role away from taking it back at once.
+	yieldUntil Instant
+	// quietUntil keeps a member from taking the role while what it knows may be old (it slept, and reads
+	// what arrived meanwhile) or while the shut order it gave its gate still stands.
+	quietUntil Instant
+	// claimUntil is the end of a request to be handed the role.
+	claimUntil Instant
+	// contested is set while another holder is heard: whoever keeps the role announces again afterwards.
+	contested bool
+	// lastHolder is the member that held the role last, ourselves included; 0 if nobody was seen.
+	lastHolder uint8
+
+	// order is what our beats tell our gate at orderAt; at other times it is Keep while active.
+	order   wire.Order
+	orderAt Instant
+
+	announceAt   Instant
+	announceStep int
+
+	peers       [MaxMembers + 1]*peer // by member ID, nil where there is none
+	links       []link
+	devices     map[string]string
+	connections uint32
+	inSync      bool
+
+	refused   map[wire.Reason]*refusal
+	failovers []Failover
+	count     uint64
+
+	out []Action
+}
+
+type link struct{ up, missing, known bool }
+
+// refusal limits how often a refused frame is logged.
+type refusal struct {
+	count  uint64
+	quiet  Instant       // no further log before this
+	wait   time.Duration // grows with every log, up to maxLogPeriod
+	muffle uint64        // not logged since the last one
+}
+
+// Failover is one change of the holder as this member saw it.
+type Failover struct {
+	At     Instant
+	Holder uint8
+	Term   uint64
+	Reason string
+}
+
+// announceAfter is when a new holder announces again: switches and neighbours lose single frames, and a
+// one-shot announcement has left networks pointing at the loser (reference/peers.md, fault 2).
+var announceAfter = []time.Duration{20 * time.Millisecond, 100 * time.Millisecond, 500 * time.Millisecond, time.Second, 2 * time.Second}
+
+// AnnouncePeriod is how often a holder announces in steady state, so that switches do not age the shared
+// MAC out.
+const AnnouncePeriod = 5 * time.Second
+
+// shutMargin is added to how long a shut order stands in the kernel: one jiffy at the slowest tick (HZ=100).
+const shutMargin = 10 * time.Millisecond
+
+// logPeriod is the least time between two logs of the same refusal; it doubles up to maxLogPeriod, for a
+// neighbour cluster or a mirrored port is there for months.
+const (
+	logPeriod    = 10 * time.Second
+	maxLogPeriod = time.Hour
+)
+
+// New starts a member in INIT. It returns an error when cfg is not valid.
+func New(cfg Config, now Instant) (*Machine, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("cluster configuration: %w", err)
+	}
+	m := &Machine{
+		cfg: cfg, slots: cfg.schedule(), now: now, term: cfg.Term,
+		state: wire.Init, since: now, reason: "listening for the active member",
+		listenUntil: now.Add(cfg.Timing.Silence), nextBeat: now, vacant: now, announceAt: Never,
+		lastHold: -1 << 62, yieldUntil: now, quietUntil: now, claimUntil: now,
+		links: make([]link, len(cfg.Interfaces)), devices: map[string]string{},
+		refused: map[wire.Reason]*refusal{}, inSync: true,
+	}
+	for _, c := range cfg.Members {
+		if c.ID != cfg.Self {
+			m.peers[c.ID] = newPeer(c)
+		}
+	}
+	return m, nil
+}
+
+// Step tells the machine what happened at now and returns what to do about it. The returned slice is valid
+// until the next Step. An instant before the last one is taken as the last one.
+func (m *Machine) Step(now Instant, in Input) []Action {
+	m.out = m.out[:0]
+	gap := now.Sub(m.now)
+	m.now = max(now, m.now)
+	m.checkStall(gap)
+	switch in := in.(type) {
+	case BeatReceived:
+		m.receive(in.Interface, in.Beat)
+	case Refused:
+		m.refuse(in.Interface, in.Reason, "")
+	case Link:
+		m.setLink(in)
+	case Device:
+		m.setDevice(in)
+	case Connections:
+		m.connections = uint32(in)
+	case Activate:
+		m.activate()
+	case Deactivate:
+		m.deactivate()
+	case Leave:
+		m.leave()
+	case GateLost:
+		m.loseRole(in.Why)
+	}
+	m.silence()
+	m.decide()
+	m.beat()
+	m.announceDue()
+	return m.out
+}
+
+// Deadline is when the next Tick is due at the latest.
+func (m *Machine) Deadline() Instant {
+	d := min(m.nextBeat, m.announceAt)
+	if m.state == wire.Init {
+		d = min(d, m.listenUntil)
+	}
+	for _, p := range m.peers {
+		if p != nil && p.alive {
+			d = min(d, p.lastHeard.Add(m.cfg.Timing.Dead))
+		}
+	}
+	return d
+}
+
+func (m *Machine) active() bool { return m.state == wire.Active || m.state == wire.ActiveAttention }
+
+// checkStall notices that this member itself did not run. An active one whose lease ran out meanwhile has
+// lost the role; one that was only waiting cannot judge its peers' silence by that time.
+func (m *Machine) checkStall(gap time.Duration) {
+	t := m.cfg.Timing
+	if m.active() && m.now.Sub(m.lastHold) > t.Lease {
+		m.loseRole(fmt.Sprintf("this member slept %v, longer than its lease of %v", m.now.Sub(m.lastHold).Round(100*time.Microsecond), t.Lease))
+	}
+	if gap <= t.Lease {
+		return
+	}
+	for _, p := range m.peers {
+		if p != nil && p.alive {
+			p.lastHeard = m.now
+		}
+	}
+	m.quietUntil = max(m.quietUntil, m.now.Add(t.Dead+t.Beat))
+}
+
+// loseRole is for a member whose gate the kernel has shut or may have shut: silence, then listen.
+func (m *Machine) loseRole(why string) {
+	if !m.active() {
+		return
+	}
+	m.log(Warning, EvStalled, why+"; the role is taken as lost, listening")
+	m.listenUntil = m.now.Add(m.cfg.Timing.Dead + m.cfg.Timing.Beat)
+	m.quietUntil = m.listenUntil
+	m.enter(wire.Init, why)
+	m.beatAll()
+}
+
+// enter changes the state and logs it.
+func (m *Machine) enter(s wire.State, why string) {
+	if m.state == s {
+		m.reason = why
+		return
+	}
+	wasActive := m.active()
+	m.log(Info, EvState, fmt.Sprintf("%s -> %s: %s", m.state, s, why))
+	m.state, m.since, m.reason = s, m.now, why
+	if wasActive && !m.active() {
+		m.order, m.orderAt = wire.Shut, m.now
+		m.quietUntil = max(m.quietUntil, m.now.Add(m.cfg.Timing.Lease+shutMargin))
+		m.vacant, m.announceAt, m.contested = m.now, Never, false
+	}
+	m.nextBeat = m.now // peers learn of it at once
+}
+
+// take opens the gate: the order travels in the first beats. Whoever takes the role does so with a term above every term it has seen.
+func (m *Machine) take(why string) {
+	m.term++
+	previous := m.lastHolder
+	m.lastHolder = m.cfg.Self
+	m.lastHold, m.vacant = m.now, Never
+	m.claimUntil, m.yieldUntil = m.now, m.now
+	s := wire.Active
+	if m.demotion() > 0 {
+		s = wire.ActiveAttention
+	}
+	name := EvAssumed
+	switch {
+	case previous == 0:
+		name = EvInitial
+	case previous == m.cfg.Self:
+		name = EvResumed
+	case m.designated() == m.cfg.Self:
+		name = EvReclaimed
+	}
+	m.enter(s, why)
+	m.order, m.orderAt = wire.Open, m.now
+	m.beatAll()
+	m.emit(Announce{})
+	m.log(Notice, name, fmt.Sprintf("%s is active with term %d: %s", m.name(m.cfg.Self), m.term, why))
+	m.recordFailover(m.cfg.Self, why)
+	m.emit(KeepTerm(m.term))
+	m.announceStep = 0
+	m.announceAt = m.now.Add(announceAfter[0])
+}
+
+// release gives the role away in an orderly manner; the gate drains while the peer takes over.
+func (m *Machine) release(why string) {
+	m.yieldUntil = m.now.Add(3 * m.cfg.Timing.Dead)
+	m.log(Notice, EvReleased, why)
+	m.enter(m.resting(), why)
+	m.order = wire.Drain
+	m.beatAll()
+}
+
+// resting is the state of a member that is not active.
+func (m *Machine) resting() wire.State {
+	if m.demotion() > 0 {
+		return wire.Down
+	}
+	return wire.Standby
+}
+
+func (m *Machine) recordFailover(holder uint8, why string) {
+	m.count++
+	m.failovers = append(m.failovers, Failover{At: m.now, Holder: holder, Term: m.term, Reason: why})
+	if n := len(m.failovers) - 32; n > 0 {
+		m.failovers = slices.Delete(m.failovers, 0, n)
+	}
+}
+
+// demotion is how unfit this member is: 0 is fit.
+func (m *Machine) demotion() uint16 {
+	sum := 0
+	for i, l := range m.links {
+		if l.known && !l.up {
+			if m.cfg.Interfaces[i].Sync {
+				sum += weightSync
+			} else {
+				sum += weightInterface
+			}
+		}
+	}
+	sum += weightDevice * len(m.devices)
+	return uint16(min(sum, int(wire.Ineligible)-1))
+}
+
+func (m *Machine) setLink(in Link) {
+	if in.Interface < 0 || in.Interface >= len(m.links) {
+		return
+	}
+	l := &m.links[in.Interface]
+	was := *l
+	*l = link{up: in.Up, missing: in.Missing, known: true}
+	if was == *l || (!was.known && in.Up) {
+		return
+	}
+	name := m.cfg.Interfaces[in.Interface].Name
+	switch {
+	case in.Missing:
+		m.log(Error, EvLink, "interface "+name+" is missing")
+	case in.Up:
+		m.log(Notice, EvLink, "interface "+name+": carrier is back")
+	default:
+		m.log(Warning, EvLink, "interface "+name+": no carrier")
+	}
+}
+
+func (m *Machine) setDevice(in Device) {
+	if m.devices[in.Name] == in.Problem {
+		return
+	}
+	if in.Problem == "" {
+		delete(m.devices, in.Name)
+		m.log(Notice, EvDevice, in.Name+": ok")
+		return
+	}
+	m.devices[in.Name] = in.Problem
+	m.log(Warning, EvDevice, in.Name+": "+in.Problem)
+}
+
+// problems lists everything that counts in the demotion, for people.
+func (m *Machine) problems() []string {
+	var out []string
+	for i, l := range m.links {
+		switch {
+		case l.known && l.missing:
+			out = append(out, "interface "+m.cfg.Interfaces[i].Name+": missing")
+		case l.known && !l.up:
+			out = append(out, "interface "+m.cfg.Interfaces[i].Name+": no carrier")
+		}
+	}
+	for name, p := range m.devices {
+		out = append(out, name+": "+p)
+	}
+	slices.Sort(out)
+	return out
+}
+
+func (m *Machine) activate() {
+	switch {
+	case m.active():
+		m.reply(true, "this member is already active")
+	case m.state == wire.Init:
+		m.reply(false, "this member is still listening after its start; try again when it is STANDBY")
+	default:
+		m.claimUntil = m.now.Add(10 * m.cfg.Timing.Dead)
+		m.yieldUntil = m.now
+		m.nextBeat = m.now
+		m.reply(true, "asking the active member to hand over; see 'ha'")
+	}
+}
+
+func (m *Machine) deactivate() {
+	if !m.active() {
+		m.reply(true, "this member is not active ("+m.state.String()+")")
+		return
+	}
+	if s := m.successor(); s != nil {
+		m.reply(true, fmt.Sprintf("handing over to %s", m.name(s.id)))
+		m.release("the operator deactivated this member")
+		return
+	}
+	m.reply(false, "no peer is alive, fit and on standby; this member stays active")
+}
+
+func (m *Machine) leave() {
+	if m.active() {
+		m.log(Notice, EvReleased, "this member is leaving")
+	}
+	m.enter(wire.Down, "this member is leaving")
+	for i, f := range m.cfg.Interfaces {
+		if f.Heartbeat {
+			m.emit(Send{Interface: i, Beat: m.Farewell(i)})
+		}
+	}
+	m.listenUntil, m.nextBeat = Never, Never
+}
+
+func (m *Machine) announceDue() {
+	if m.now < m.announceAt || !m.active() {
+		return
+	}
+	m.emit(Announce{})
+	m.announceStep++
+	next := AnnouncePeriod
+	if m.announceStep < len(announceAfter) {
+		next = announceAfter[m.announceStep] - announceAfter[m.announceStep-1]
+	}
+	m.announceAt = m.now.Add(next)
+}
+
+// announceAgain starts the announcements over, after any doubt about who holds the role.
+func (m *Machine) announceAgain() {
+	m.emit(Announce{})
+	m.announceStep = 0
+	m.announceAt = m.now.Add(announceAfter[0])
+}
+
+// refuse counts a refused frame and logs it at a limited rate.
+func (m *Machine) refuse(iface int, r wire.Reason, detail string) {
+	c := m.refused[r]
+	if c == nil {
+		c = &refusal{}
+		m.refused[r] = c
+	}
+	c.count++
+	c.muffle++
+	if m.now < c.quiet {
+		return
+	}
+	c.wait = min(max(2*c.wait, logPeriod), maxLogPeriod)
+	c.quiet = m.now.Add(c.wait)
+	on := "?"
+	if iface >= 0 && iface < len(m.cfg.Interfaces) {
+		on = m.cfg.Interfaces[iface].Name
+	}
+	if detail == "" {
+		detail = remedies[r]
+	}
+	name := EvRefused
+	if r == wire.Myself {
+		name = EvMyself
+	}
+	m.log(Warning, name, strings.TrimRight(fmt.Sprintf("%s: %d frame(s) refused on %s. %s", r, c.muffle, on, detail), " "))
+	c.muffle = 0
+}
+
+// remedies say what to do about a refusal.
+var remedies = map[wire.Reason]string{
+	wire.TTLTooLow: "It passed a router; heartbeats must stay on the link.",
+	wire.BadTag:    "The sender has another cluster key, or is another cluster with our cluster ID; compare the keys, or change the cluster ID.",
+	wire.Foreign:   "Another cluster shares this network; that is fine, its ID differs from ours.",
+	wire.Unknown:   "A member that our node file does not list has our cluster key; add it or take the key away.",
+	wire.Myself:    "Our own heartbeats come back: a mirrored port, a loop, or two members with the same member ID. Compare 'member' in the node files and look for port mirroring.",
+	wire.Replay:    "Old heartbeats arrive again: a mirrored port, a loop, or somebody replays a recording.",
+}
+
+func (m *Machine) emit(a Action) { m.out = append(m.out, a) }
+
+func (m *Machine) reply(ok bool, msg string) { m.emit(Reply{OK: ok, Message: msg}) }
+
+func (m *Machine) log(s Severity, name, text string) {
+	m.emit(Log{Severity: s, Name: name, Text: text})
+}
+
+// name of a member, for people.
+func (m *Machine) name(id uint8) string {
+	for _, c := range m.cfg.Members {
+		if c.ID == id {
+			if c.Name != "" {
+				return fmt.Sprintf("%s (%d)", c.Name, id)
+			}
+			return fmt.Sprintf("member %d", id)
+		}
+	}
+	return fmt.Sprintf("member %d", id)
+}
+
+// designated is the member that is expected to hold the role: highest priority, then lowest ID.
+func (m *Machine) designated() uint8 {
+	best := m.cfg.Members[0]
+	for _, c := range m.cfg.Members[1:] {
+		if c.Priority > best.Priority || c.Priority == best.Priority && c.ID < best.ID {
+			best = c
+		}
+	}
+	return best.ID
+}

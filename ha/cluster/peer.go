@@ -1,0 +1,221 @@
+package cluster
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/twinkeep/twinkeep/ha/wire"
+)
+
+// peer is one other member as this one sees it.
+type peer struct {
+	id       uint8
+	priority uint8
+
+	alive     bool
+	lastHeard Instant
+	lastOn    int // index of the interface it was last heard on, -1 if never
+
+	nonce   uint64                    // the boot we believe in, 0 if none yet
+	retired []uint64                  // boots that have ended: never believed again
+	newest  [MaxInterfaces + 1]uint64 // highest sequence accepted, by the sender's interface number
+	heard   [MaxInterfaces]heard      // by our interface index: what we echo
+
+	view wire.Beat // the newest accepted heartbeat
+	gone string    // why it is not alive
+	odd  Instant   // no further log of a cabling or hardware oddity before this
+}
+
+type heard struct {
+	nonce, seq uint64
+	at         Instant
+	count      uint64
+}
+
+func newPeer(c Member) *peer {
+	return &peer{id: c.ID, priority: c.Priority, lastOn: -1, gone: "never heard"}
+}
+
+// maxRetired bounds the memory of ended boots. An older recording fails the echo as well.
+const maxRetired = 16
+
+// receive judges a heartbeat whose tag was right and takes in what it says.
+func (m *Machine) receive(iface int, b wire.Beat) {
+	if iface < 0 || iface >= len(m.cfg.Interfaces) {
+		return
+	}
+	if b.Cluster != m.cfg.Cluster {
+		m.refuse(iface, wire.Foreign, "")
+		return
+	}
+	if b.Member == m.cfg.Self {
+		m.refuse(iface, wire.Myself, "")
+		return
+	}
+	if int(b.Member) >= len(m.peers) || m.peers[b.Member] == nil {
+		m.refuse(iface, wire.Unknown, "")
+		return
+	}
+	if b.State < wire.Init || b.State > wire.Down || int(b.Interface) > MaxInterfaces {
+		m.refuse(iface, wire.Malformed, "")
+		return
+	}
+	p := m.peers[b.Member]
+	if b.Has(wire.Farewell) || b.Seq == wire.FinalSeq {
+		m.farewell(iface, p, b)
+		return
+	}
+	if !m.fresh(iface, p, b) {
+		return
+	}
+	p.newest[b.Interface] = b.Seq
+	h := &p.heard[iface]
+	*h = heard{nonce: b.Nonce, seq: b.Seq, at: m.now, count: h.count + 1}
+	m.checkCabling(iface, p, b)
+
+	if p.alive && b.Seq < p.view.Seq && b.Nonce == p.view.Nonce {
+		return // overtaken by a newer one on another interface
+	}
+	p.lastHeard, p.lastOn = m.now, iface
+	wasHolder := p.view.Has(wire.Holder) && p.alive
+	p.view = b
+	if !p.alive {
+		p.alive, p.gone = true, ""
+		m.log(Notice, EvPeerAlive, fmt.Sprintf("%s is alive: heard on %s, %s with term %d", m.name(p.id), m.cfg.Interfaces[iface].Name, b.State, b.Term))
+	}
+	if b.Term > m.term {
+		m.term = b.Term
+		m.emit(KeepTerm(m.term))
+	}
+	if b.Has(wire.Holder) {
+		p.gone = ""
+	}
+	if b.Has(wire.Holder) && !wasHolder && m.lastHolder != p.id {
+		m.lastHolder = p.id
+		m.recordFailover(p.id, fmt.Sprintf("%s took the role with term %d", m.name(p.id), b.Term))
+	}
+	if wasHolder && !b.Has(wire.Holder) && !m.active() {
+		p.gone = fmt.Sprintf("%s gave the role away (%s, demotion %d)", m.name(p.id), b.State, b.Demotion)
+	}
+}
+
+// fresh refuses replays, and believes a new boot only when it proves that it hears us now.
+func (m *Machine) fresh(iface int, p *peer, b wire.Beat) bool {
+	if b.Nonce == p.nonce {
+		if b.Seq <= p.newest[b.Interface] {
+			m.refuse(iface, wire.Replay, "")
+			return false
+		}
+		return true
+	}
+	if slices.Contains(p.retired, b.Nonce) {
+		m.refuse(iface, wire.Replay, "")
+		return false
+	}
+	if !m.echoed(b) {
+		// Echo it, so that it can prove itself; until then nothing it says counts.
+		h := &p.heard[iface]
+		h.nonce, h.seq = b.Nonce, b.Seq
+		c := m.refused[wire.Unproven]
+		if c == nil {
+			c = &refusal{}
+			m.refused[wire.Unproven] = c
+		}
+		c.count++ // not logged: every start of a peer passes through here
+		return false
+	}
+	m.retire(p)
+	p.nonce = b.Nonce
+	return true
+}
+
+// echoed reports whether b echoes our boot and a sequence we sent within about four dead times.
+func (m *Machine) echoed(b wire.Beat) bool {
+	t := m.cfg.Timing
+	window := uint64(len(m.slots)+1)*uint64(4*t.Dead/t.Beat) + 64
+	for _, h := range b.Heard {
+		if h.Member == m.cfg.Self && h.Nonce == m.cfg.Nonce && h.Seq <= m.seq && h.Seq+window >= m.seq {
+			return true
+		}
+	}
+	return false
+}
+
+// retire ends a peer's boot: nothing with its nonce is believed again.
+func (m *Machine) retire(p *peer) {
+	if p.nonce != 0 {
+		p.retired = append(p.retired, p.nonce)
+		if len(p.retired) > maxRetired {
+			p.retired = slices.Delete(p.retired, 0, len(p.retired)-maxRetired)
+		}
+	}
+	p.nonce = 0
+	p.newest = [MaxInterfaces + 1]uint64{}
+}
+
+func (m *Machine) farewell(iface int, p *peer, b wire.Beat) {
+	if b.Nonce != p.nonce || p.nonce == 0 {
+		m.refuse(iface, wire.Replay, "")
+		return
+	}
+	m.retire(p)
+	m.bury(p, fmt.Sprintf("%s said farewell on %s", m.name(p.id), m.cfg.Interfaces[iface].Name))
+}
+
+// bury takes a peer for gone.
+func (m *Machine) bury(p *peer, why string) {
+	if !p.alive {
+		return
+	}
+	p.alive, p.gone = false, why
+	what := "stays " + m.state.String()
+	if p.view.Has(wire.Holder) && !m.active() {
+		what = "was the active member"
+	}
+	m.log(Notice, EvPeerGone, why+"; "+what)
+}
+
+// silence buries peers that have not been heard on any interface for the dead time.
+func (m *Machine) silence() {
+	for _, p := range m.peers {
+		if p == nil || !p.alive {
+			continue
+		}
+		if d := m.now.Sub(p.lastHeard); d >= m.cfg.Timing.Dead {
+			m.bury(p, fmt.Sprintf("%s is silent for %v on all interfaces (dead time %v), last heartbeat %d on %s",
+				m.name(p.id), d.Round(100*time.Microsecond), m.cfg.Timing.Dead, p.view.Seq, m.ifaceName(p.lastOn)))
+		}
+	}
+}
+
+// checkCabling names what does not match between two members' hardware and cables; the heartbeat counts
+// all the same, because ignoring it would make two actives (seed 004, Solution-3).
+func (m *Machine) checkCabling(iface int, p *peer, b wire.Beat) {
+	f := m.cfg.Interfaces[iface]
+	if m.now < p.odd || b.Interface == f.Number && b.NN == f.NN {
+		return
+	}
+	p.odd = m.now.Add(logPeriod)
+	if b.Interface != f.Number {
+		name := EvNonSyncIface
+		if f.Sync {
+			name = EvSyncIface
+		}
+		m.log(Warning, name, fmt.Sprintf("a heartbeat that left %s by its interface %d arrived on %s (interface %d); compare the cables of both members",
+			m.name(p.id), b.Interface, f.Name, f.Number))
+		return
+	}
+	name := EvHardware
+	if f.Sync {
+		name = EvSyncIface
+	}
+	m.log(Warning, name, fmt.Sprintf("%s: NN is %02x at %s and %02x here, so the shared MACs differ; compare 'hardware' on both members: the NIC sits in another PCI place", f.Name, b.NN, m.name(p.id), f.NN))
+}
+
+func (m *Machine) ifaceName(i int) string {
+	if i < 0 || i >= len(m.cfg.Interfaces) {
+		return "no interface"
+	}
+	return m.cfg.Interfaces[i].Name
+}

@@ -1,0 +1,100 @@
+package cluster
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/twinkeep/twinkeep/ha/wire"
+)
+
+// View is a snapshot of a [Machine] for status displays.
+type View struct {
+	State       wire.State
+	Since       Instant
+	Reason      string
+	Term        uint64
+	Holder      uint8 // 0 if nobody is known to hold the role
+	Designated  uint8
+	Demotion    uint16
+	InSync      bool
+	Priority    uint8
+	Connections uint32
+	Problems    []string
+	Peers       []PeerView
+	Interfaces  []InterfaceView
+	Refused     map[wire.Reason]uint64
+	Failovers   []Failover // newest last
+	Count       uint64     // of failovers since the start
+}
+
+// PeerView is one other member in a [View].
+type PeerView struct {
+	ID          uint8
+	Name        string
+	Alive       bool
+	State       wire.State // [wire.Lost] when not alive
+	Term        uint64
+	Priority    uint8
+	Demotion    uint16
+	InSync      bool
+	Connections uint32
+	Heard       bool // ever
+	LastHeard   Instant
+	LastOn      int // interface index, -1 if never
+	Gone        string
+}
+
+// InterfaceView is one interface in a [View].
+type InterfaceView struct {
+	Known, Up, Missing bool
+	Received           uint64 // accepted heartbeats
+	Heard              bool   // ever
+	LastHeard          Instant
+}
+
+// View takes a snapshot.
+func (m *Machine) View() View {
+	v := View{
+		State: m.state, Since: m.since, Reason: m.reason, Term: m.term, Designated: m.designated(),
+		Demotion: m.demotion(), InSync: m.inSync, Priority: m.priority(), Connections: m.connections,
+		Problems: m.problems(), Refused: map[wire.Reason]uint64{}, Failovers: slices.Clone(m.failovers), Count: m.count,
+	}
+	if m.active() {
+		v.Holder = m.cfg.Self
+	} else if h := m.holder(); h != nil {
+		v.Holder = h.id
+	}
+	for r, c := range maps.All(m.refused) {
+		v.Refused[r] = c.count
+	}
+	for _, c := range m.cfg.Members {
+		p := m.peers[c.ID]
+		if p == nil {
+			continue
+		}
+		w := PeerView{ID: p.id, Name: c.Name, Alive: p.alive, State: wire.Lost, Term: p.view.Term, Priority: p.priority,
+			Demotion: p.view.Demotion, InSync: p.view.Has(wire.InSync), Connections: p.view.Connections,
+			Heard: p.lastOn >= 0, LastHeard: p.lastHeard, LastOn: p.lastOn, Gone: p.gone}
+		if p.alive {
+			w.State = p.view.State
+		}
+		v.Peers = append(v.Peers, w)
+	}
+	for i, l := range m.links {
+		w := InterfaceView{Known: l.known, Up: l.up, Missing: l.missing}
+		for _, p := range m.peers {
+			if p != nil && p.heard[i].count > 0 {
+				w.Heard, w.Received = true, w.Received+p.heard[i].count
+				w.LastHeard = max(w.LastHeard, p.heard[i].at)
+			}
+		}
+		v.Interfaces = append(v.Interfaces, w)
+	}
+	return v
+}
+
+// State is the member's state now.
+func (m *Machine) State() wire.State { return m.state }
+
+// Holds reports whether this member holds the role, so that its gate may be open.
+func (m *Machine) Holds() bool { return m.active() }

@@ -1,0 +1,90 @@
+package gate
+
+import (
+	"encoding/binary"
+	"slices"
+	"time"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+
+	"github.com/twinkeep/twinkeep/ha/wire"
+)
+
+// In the rules, everything is matched by its offset in the frame (link-layer base): in the egress hook
+// of an AF_PACKET frame that needs no help from the IP layer, which would stumble over the wrong checksums.
+const (
+	offEtherDst  = 0
+	offEtherSrc  = 6
+	offEtherType = 12
+	offUDPDst    = 36
+	offARPSender = 28 // sender protocol address
+	offMagic     = wire.OffsetPayload + wire.OffsetMagic
+	offIDs       = wire.OffsetPayload + wire.OffsetIDs
+	offOrder     = wire.OffsetPayload + wire.OffsetOrder
+)
+
+func ingress(set *nftables.Set, d Device) [][]expr.Any {
+	to := match(offEtherDst, d.Shared[:])
+	return [][]expr.Any{
+		slices.Concat(to, has(set, keyLease), hasNot(set, keyShut), accept()),
+		slices.Concat(to, has(set, keyDrain), accept()),
+		slices.Concat(to, drop()),
+	}
+}
+
+func egress(set *nftables.Set, d Device, cfg Config) [][]expr.Any {
+	ours := slices.Concat(
+		match(offEtherDst, []byte{0x11, 0, 0, 0}),
+		match(offUDPDst, binary.BigEndian.AppendUint16(nil, wire.Port)),
+		match(offMagic, binary.BigEndian.AppendUint16(nil, wire.Magic)),
+		match(offIDs, []byte{cfg.Cluster, cfg.Member}),
+	)
+	order := func(o wire.Order) []expr.Any { return slices.Concat(ours, match(offOrder, []byte{byte(o)})) }
+	from := match(offEtherSrc, d.Shared[:])
+	rules := [][]expr.Any{
+		slices.Concat(order(wire.Keep), has(set, keyLease), hasNot(set, keyShut), put(set, keyLease, cfg.Lease), accept()),
+		slices.Concat(order(wire.Keep), drop()),
+		slices.Concat(order(wire.Open), put(set, keyLease, cfg.Lease), accept()),
+		slices.Concat(order(wire.Shut), put(set, keyShut, cfg.Lease), accept()),
+		slices.Concat(order(wire.Drain), put(set, keyDrain, cfg.Drain), put(set, keyShut, cfg.Lease), accept()),
+		slices.Concat(from, has(set, keyLease), hasNot(set, keyShut), accept()),
+		slices.Concat(from, drop()),
+	}
+	for _, v := range d.VIPs {
+		if v.Is4() {
+			rules = append(rules, slices.Concat(match(offEtherType, []byte{0x08, 0x06}), match(offARPSender, v.AsSlice()), drop()))
+		}
+	}
+	return rules
+}
+
+func match(offset uint32, want []byte) []expr.Any {
+	return []expr.Any{
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseLLHeader, Offset: offset, Len: uint32(len(want))},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: want},
+	}
+}
+
+func key(k uint32) expr.Any {
+	return &expr.Immediate{Register: 1, Data: binary.NativeEndian.AppendUint32(nil, k)}
+}
+
+func has(set *nftables.Set, k uint32) []expr.Any {
+	return []expr.Any{key(k), &expr.Lookup{SourceRegister: 1, SetName: set.Name, SetID: set.ID}}
+}
+
+func hasNot(set *nftables.Set, k uint32) []expr.Any {
+	return []expr.Any{key(k), &expr.Lookup{SourceRegister: 1, SetName: set.Name, SetID: set.ID, Invert: true}}
+}
+
+func put(set *nftables.Set, k uint32, d time.Duration) []expr.Any {
+	return []expr.Any{key(k), &expr.Dynset{SrcRegKey: 1, SetName: set.Name, SetID: set.ID, Operation: unix.NFT_DYNSET_OP_UPDATE, Timeout: d}}
+}
+
+func accept() []expr.Any { return []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}} }
+
+func drop() []expr.Any {
+	return []expr.Any{&expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop}}
+}

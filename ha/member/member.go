@@ -1,0 +1,395 @@
+// Package member runs one cluster member: it drives the pure machine of ha/cluster with real NICs (ha/port),
+// the kernel's gate (ha/gate) and virtual addresses (ha/vip). Everything the machine sees and does passes
+// through one goroutine; the others only wait for the world and hand over what they saw.
+package member
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/twinkeep/twinkeep/ha/cluster"
+	"github.com/twinkeep/twinkeep/ha/gate"
+	"github.com/twinkeep/twinkeep/ha/port"
+	"github.com/twinkeep/twinkeep/ha/vip"
+	"github.com/twinkeep/twinkeep/ha/wire"
+)
+
+// Interface is one NIC of the member.
+type Interface struct {
+	Name      string // as operators know it
+	Device    string // kernel name
+	Number    uint8  // 1.., the same on all members for the same network
+	NN        uint8
+	Sync      bool
+	Heartbeat bool
+	Address   netip.Prefix // private address, IPv4
+	VIPs      []netip.Addr
+}
+
+// Config of a member.
+type Config struct {
+	ClusterID      uint8
+	ClusterName    string
+	Self           uint8
+	Members        []cluster.Member
+	Serial         uint64
+	Key            []byte // wire.KeyLen bytes
+	ValidChecksums bool
+	Timing         cluster.Timing
+	Interfaces     []Interface
+	StateDir       string // the term is kept here
+	RunDir         string // the farewell is left here for the supervisor
+	Log            *slog.Logger
+}
+
+// Member is one running member.
+type Member struct {
+	cfg     Config
+	log     *slog.Logger
+	machine *cluster.Machine
+	key     *wire.Key
+	ports   []*portState // by interface index
+	start   time.Time
+
+	frames chan received
+	calls  chan func()
+	stop   chan struct{} // closed when the member is done
+	doubt  chan struct{} // asks for a look at the kernel's gate right now
+
+	events   *eventLog
+	term     *termFile
+	lastLive cluster.Instant // when the last Keep or Open beat really left
+	reply    cluster.Reply
+	queue    []cluster.Input // found while carrying out actions
+	gateErr  string
+	payload  []byte
+	frame    []byte
+}
+
+// portState is one interface at run time.
+type portState struct {
+	Interface
+	port     *port.Port // nil while the NIC is missing
+	envelope wire.Envelope
+	announce [][]byte
+	up       bool
+	present  bool
+	vipErr   string
+	sent     uint64
+	failed   uint64
+}
+
+type received struct {
+	iface int
+	n     int
+	data  [wire.MaxFrame + 1]byte
+}
+
+// New prepares a member: gate (shut), virtual addresses, sockets. A NIC that is missing is a problem of the
+// member, not an error. Nothing has been sent when New returns.
+func New(cfg Config) (*Member, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	key, err := wire.NewKey(cfg.Key)
+	if err != nil {
+		return nil, err
+	}
+	m := &Member{
+		cfg: cfg, log: cfg.Log, key: key, start: time.Now(),
+		frames: make(chan received, 256), calls: make(chan func()), stop: make(chan struct{}), doubt: make(chan struct{}, 1),
+		events: newEventLog(),
+	}
+	if m.term, err = openTerm(cfg.StateDir); err != nil {
+		// Without the old term the member still hears the cluster's term from its peers.
+		m.event(cluster.Log{Severity: cluster.Warning, Name: "state", Text: err.Error()})
+	}
+	machine, err := cluster.New(m.clusterConfig(), m.now())
+	if err != nil {
+		return nil, err
+	}
+	m.machine = machine
+	for _, f := range cfg.Interfaces {
+		m.ports = append(m.ports, &portState{Interface: f})
+	}
+	if err := m.install(); err != nil {
+		m.close()
+		return nil, err
+	}
+	return m, nil
+}
+
+func (m *Member) clusterConfig() cluster.Config {
+	c := cluster.Config{
+		Cluster: m.cfg.ClusterID, Self: m.cfg.Self, Members: m.cfg.Members, Serial: m.cfg.Serial,
+		Timing: m.cfg.Timing, Term: m.term.get(), Nonce: nonce(),
+	}
+	for _, f := range m.cfg.Interfaces {
+		c.Interfaces = append(c.Interfaces, cluster.Interface{Number: f.Number, Name: f.Name, NN: f.NN, Sync: f.Sync, Heartbeat: f.Heartbeat})
+	}
+	return c
+}
+
+func nonce() uint64 {
+	var b [8]byte
+	for {
+		rand.Read(b[:]) // never fails (crypto/rand)
+		if n := binary.BigEndian.Uint64(b[:]); n != 0 {
+			return n
+		}
+	}
+}
+
+// now reads the monotonic clock. CLOCK_BOOTTIME would also count a suspend, but a suspended member has no
+// beats to send and finds out by its lease all the same.
+func (m *Member) now() cluster.Instant { return cluster.Instant(time.Since(m.start)) }
+
+// install brings gate, addresses and sockets into the kernel for every NIC that is there.
+func (m *Member) install() error {
+	present, err := presentDevices()
+	if err != nil {
+		return err
+	}
+	var devices []gate.Device
+	for _, p := range m.ports {
+		p.present = present[p.Device]
+		if p.present {
+			devices = append(devices, gate.Device{Name: p.Device, Shared: wire.SharedMAC(p.NN, m.cfg.ClusterID), VIPs: p.VIPs})
+		}
+	}
+	err = gate.Install(gate.Config{Cluster: m.cfg.ClusterID, Member: m.cfg.Self, Lease: m.cfg.Timing.Lease, Drain: m.cfg.Timing.Dead, Devices: devices})
+	if err != nil {
+		return err
+	}
+	for _, p := range m.ports {
+		if p.present {
+			p.vipErr = ""
+			if err := m.bringUp(p); err != nil {
+				p.vipErr = err.Error()
+				m.event(cluster.Log{Severity: cluster.Error, Name: cluster.EvDevice, Text: "interface " + p.Name + ": " + err.Error()})
+			}
+		}
+	}
+	return nil
+}
+
+// bringUp prepares one NIC behind an installed gate.
+func (m *Member) bringUp(p *portState) error {
+	shared := wire.SharedMAC(p.NN, m.cfg.ClusterID)
+	var err error
+	if p.announce, err = vip.Announcement(shared, p.VIPs); err != nil {
+		return err
+	}
+	if len(p.VIPs) > 0 {
+		if err := vip.Ensure(vip.Config{Parent: p.Device, MAC: shared, Addrs: p.VIPs}); err != nil {
+			return err
+		}
+	} else if err := vip.Remove(p.Device); err != nil {
+		return err
+	}
+	mac, err := deviceMAC(p.Device)
+	if err != nil {
+		return err
+	}
+	p.envelope = wire.Envelope{
+		Dst: wire.BeatMAC(p.NN, m.cfg.ClusterID), Src: mac, SrcIP: p.Address.Addr(), DstIP: broadcast(p.Address),
+		ValidChecksums: m.cfg.ValidChecksums,
+	}
+	if p.port == nil {
+		p.port, err = port.Open(p.Device)
+	}
+	return err
+}
+
+// Run drives the member until ctx ends; then it shuts its gate and says farewell.
+func (m *Member) Run(ctx context.Context) error {
+	defer m.close()
+	if err := m.writeFarewell(); err != nil {
+		m.log.Warn("the supervisor cannot say farewell for this process", "err", err)
+	}
+	for i, p := range m.ports {
+		if p.port != nil {
+			go m.receive(i, p.port)
+		}
+	}
+	m.watch()
+	for i, p := range m.ports {
+		if !p.present || p.port == nil || p.vipErr != "" {
+			m.step(cluster.Link{Interface: i, Missing: !p.present})
+		}
+	}
+	m.loop(ctx)
+	m.step(cluster.Leave{})
+	removeFarewell(m.cfg.RunDir)
+	return nil
+}
+
+// loop is the one goroutine in which the machine lives.
+func (m *Member) loop(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		wait := m.machine.Deadline().Sub(m.now())
+		if wait <= 0 {
+			m.drain()
+			m.step(cluster.Tick{})
+			if ctx.Err() != nil {
+				return
+			}
+			continue
+		}
+		timer.Reset(wait)
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		case f := <-m.frames:
+			m.handle(&f)
+		case call := <-m.calls:
+			call()
+		}
+	}
+}
+
+// drain takes in what has arrived already, so that a late tick judges peers by it. It is bounded: a flood
+// must not keep our own beats from leaving.
+func (m *Member) drain() {
+	for range cap(m.frames) {
+		select {
+		case f := <-m.frames:
+			m.handle(&f)
+		default:
+			return
+		}
+	}
+}
+
+// receive hands frames over until its port closes.
+func (m *Member) receive(iface int, p *port.Port) {
+	f := received{iface: iface}
+	for {
+		n, err := p.Receive(f.data[:])
+		if err != nil {
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			select {
+			case <-m.stop:
+				return
+			case <-time.After(50 * time.Millisecond): // ENETDOWN: the NIC is down, the socket lives on
+			}
+			continue
+		}
+		f.n = n
+		select {
+		case m.frames <- f:
+		case <-m.stop:
+			return
+		}
+	}
+}
+
+func (m *Member) handle(f *received) {
+	_, payload, err := wire.ParseFrame(f.data[:f.n])
+	var beat wire.Beat
+	if err == nil {
+		payload, err = m.key.Open(payload)
+	}
+	if err == nil {
+		beat, err = wire.ParseBeat(payload)
+	}
+	if err != nil {
+		var r wire.Reason
+		errors.As(err, &r)
+		m.step(cluster.Refused{Interface: f.iface, Reason: r})
+		return
+	}
+	m.step(cluster.BeatReceived{Interface: f.iface, Beat: beat})
+}
+
+// step lets the machine decide and does what it says.
+func (m *Member) step(in cluster.Input) {
+	now := m.now()
+	for _, a := range m.machine.Step(now, in) {
+		m.act(now, a)
+	}
+	for len(m.queue) > 0 {
+		next := m.queue[0]
+		m.queue = m.queue[1:]
+		m.step(next)
+	}
+}
+
+func (m *Member) act(decided cluster.Instant, a cluster.Action) {
+	switch a := a.(type) {
+	case cluster.Send:
+		m.send(decided, a)
+	case cluster.Announce:
+		for _, p := range m.ports {
+			for _, f := range p.announce {
+				if p.port != nil {
+					p.port.Send(f) // counted by the NIC; repeated by the machine
+				}
+			}
+		}
+	case cluster.KeepTerm:
+		m.term.keep(uint64(a))
+	case cluster.Reply:
+		m.reply = a
+	case cluster.Log:
+		m.event(a)
+	}
+}
+
+// send sends one heartbeat, unless its order has become stale between the decision and now (duty 3 of
+// ha/cluster).
+func (m *Member) send(decided cluster.Instant, a cluster.Send) {
+	p := m.ports[a.Interface]
+	if p.port == nil {
+		return
+	}
+	live := a.Beat.Order == wire.Keep || a.Beat.Order == wire.Open
+	if live {
+		now, since := m.now(), m.lastLive
+		if a.Beat.Order == wire.Open {
+			since = decided
+		}
+		if late := now.Sub(since); late > m.cfg.Timing.Lease {
+			m.queue = append(m.queue, cluster.GateLost{Why: fmt.Sprintf("a heartbeat would have left %v after the last one, later than the lease of %v", late.Round(100*time.Microsecond), m.cfg.Timing.Lease)})
+			return
+		}
+	}
+	m.payload = m.key.Seal(a.Beat.Append(m.payload[:0]))
+	m.frame = wire.AppendFrame(m.frame[:0], p.envelope, m.payload)
+	if err := p.port.Send(m.frame); err != nil {
+		p.failed++ // a NIC that is down; the kernel's gate has not seen the beat either
+		if a.Beat.Order == wire.Keep && gate.Refused(err) {
+			select {
+			case m.doubt <- struct{}{}:
+			default:
+			}
+		}
+		return
+	}
+	p.sent++
+	if live {
+		m.lastLive = m.now()
+	}
+}
+
+func (m *Member) close() {
+	close(m.stop)
+	for _, p := range m.ports {
+		if p.port != nil {
+			p.port.Close()
+		}
+	}
+	m.term.close()
+}

@@ -1,0 +1,178 @@
+package member
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/twinkeep/twinkeep/ha/cluster"
+	"github.com/twinkeep/twinkeep/ha/gate"
+	"github.com/twinkeep/twinkeep/ha/vip"
+	"github.com/twinkeep/twinkeep/ha/wire"
+)
+
+// eventLog is the newest events, for the console.
+type eventLog struct {
+	mu  sync.Mutex
+	seq uint64
+	buf []Event
+}
+
+const maxEvents = 512
+
+func newEventLog() *eventLog { return &eventLog{} }
+
+func (l *eventLog) add(e Event) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.seq++
+	e.Seq = l.seq
+	l.buf = append(l.buf, e)
+	if n := len(l.buf) - maxEvents; n > 0 {
+		l.buf = slices.Delete(l.buf, 0, n)
+	}
+}
+
+// Events returns the events after seq, oldest first; older ones than the newest 512 are gone.
+func (m *Member) Events(seq uint64) []Event {
+	m.events.mu.Lock()
+	defer m.events.mu.Unlock()
+	i, _ := slices.BinarySearchFunc(m.events.buf, seq+1, func(e Event, s uint64) int {
+		if e.Seq < s {
+			return -1
+		}
+		return 1
+	})
+	return slices.Clone(m.events.buf[i:])
+}
+
+func (m *Member) event(e cluster.Log) {
+	var ts unix.Timespec
+	unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts)
+	m.events.add(Event{Uptime: Duration(ts.Nano()), Severity: string(e.Severity), Name: e.Name, Text: e.Text})
+	level := map[cluster.Severity]slog.Level{cluster.Info: slog.LevelInfo, cluster.Notice: slog.LevelInfo + 1, cluster.Warning: slog.LevelWarn, cluster.Error: slog.LevelError}[e.Severity]
+	m.log.Log(context.Background(), level, e.Name, "text", e.Text)
+}
+
+// ErrStopped says that the member is not running.
+var ErrStopped = errors.New("the member is not running")
+
+// Activate asks for the role (`ha -activate`).
+func (m *Member) Activate() (cluster.Reply, error) {
+	return m.ask(cluster.Activate{})
+}
+
+// Deactivate gives the role away (`ha -deactivate`).
+func (m *Member) Deactivate() (cluster.Reply, error) {
+	return m.ask(cluster.Deactivate{})
+}
+
+func (m *Member) ask(in cluster.Input) (cluster.Reply, error) {
+	var r cluster.Reply
+	ok := m.do(func() {
+		m.step(in)
+		r = m.reply
+	})
+	if !ok {
+		return r, ErrStopped
+	}
+	return r, nil
+}
+
+// Status describes the member and its view of the cluster.
+func (m *Member) Status() (Status, error) {
+	var s Status
+	if !m.do(func() { s = m.status() }) {
+		return Status{}, ErrStopped
+	}
+	// What asks the kernel is done outside the machine's goroutine: it must not wait for a long transaction.
+	if g, err := gate.Read(); err != nil {
+		s.Gate.Error = err.Error()
+	} else {
+		s.Gate = GateStatus{Open: g.Open, Draining: g.Draining}
+	}
+	s.RSS = residentBytes()
+	return s, nil
+}
+
+func (m *Member) status() Status {
+	v, now := m.machine.View(), m.now()
+	age := func(ever bool, t cluster.Instant) Duration {
+		if !ever {
+			return -1
+		}
+		return Duration(now.Sub(t))
+	}
+	t := m.cfg.Timing
+	s := Status{
+		ClusterID: m.cfg.ClusterID, ClusterName: m.cfg.ClusterName, Member: m.cfg.Self, MemberName: m.name(m.cfg.Self),
+		Designated: v.Designated == m.cfg.Self, State: v.State.String(), Reason: v.Reason, StateSince: Duration(now.Sub(v.Since)),
+		Mode: "active-up", Priority: v.Priority, Term: v.Term, Holder: v.Holder, InSync: v.InSync, Problems: v.Problems,
+		Connections: v.Connections,
+		Timing:      TimingStatus{Beat: Duration(t.Beat), Lease: Duration(t.Lease), Dead: Duration(t.Dead), Silence: Duration(t.Silence)},
+		Rejected:    map[string]uint64{}, Failover: FailoverStatus{Count: v.Count, Since: -1},
+	}
+	for r, n := range v.Refused {
+		s.Rejected[string(r)] = n
+	}
+	if n := len(v.Failovers); n > 0 {
+		f := v.Failovers[n-1]
+		s.Failover.Last, s.Failover.Since, s.Failover.Reason = m.name(f.Holder)+" became active", Duration(now.Sub(f.At)), f.Reason
+	}
+	for _, p := range v.Peers {
+		w := PeerStatus{Member: p.ID, Name: p.Name, Alive: p.Alive, State: p.State.String(), Term: p.Term, Priority: p.Priority,
+			Demotion: p.Demotion, InSync: p.InSync, Connections: p.Connections, LastHeard: age(p.Heard, p.LastHeard)}
+		if p.LastOn >= 0 {
+			w.LastOn = m.cfg.Interfaces[p.LastOn].Name
+		}
+		s.Peers = append(s.Peers, w)
+	}
+	for i, p := range m.ports {
+		iv := v.Interfaces[i]
+		shared := wire.SharedMAC(p.NN, m.cfg.ClusterID)
+		beat := wire.BeatMAC(p.NN, m.cfg.ClusterID)
+		f := InterfaceStatus{Name: p.Name, Device: p.Device, Number: p.Number, Present: p.present, Carrier: p.up, Heartbeat: p.Heartbeat,
+			Sync: p.Sync, MAC: net.HardwareAddr(p.envelope.Src[:]).String(), BeatMAC: net.HardwareAddr(beat[:]).String(),
+			SharedMAC: net.HardwareAddr(shared[:]).String(), Address: p.Address.String(), Sent: p.sent, Received: iv.Received,
+			LastHeard: age(iv.Heard, iv.LastHeard), Problem: p.vipErr}
+		if !p.present {
+			f.Problem = "missing: no NIC " + p.Device
+		}
+		s.Interfaces = append(s.Interfaces, f)
+		for _, a := range p.VIPs {
+			s.VIPs = append(s.VIPs, VIPStatus{Interface: p.Name, Address: a.String(), MAC: f.SharedMAC, Device: p.Device + vip.Suffix})
+		}
+	}
+	return s
+}
+
+func (m *Member) name(id uint8) string {
+	for _, c := range m.cfg.Members {
+		if c.ID == id && c.Name != "" {
+			return c.Name
+		}
+	}
+	return "member " + strconv.Itoa(int(id))
+}
+
+// residentBytes is the process's resident memory.
+func residentBytes() uint64 {
+	b, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return 0
+	}
+	f := strings.Fields(string(b))
+	if len(f) < 2 {
+		return 0
+	}
+	pages, _ := strconv.ParseUint(f[1], 10, 64)
+	return pages * uint64(os.Getpagesize())
+}

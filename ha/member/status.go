@@ -1,0 +1,126 @@
+package member
+
+import "time"
+
+// Status is what had serves at GET /v1/status: everything the console shows about the cluster. Durations
+// are measured on the monotonic clock.
+type Status struct {
+	ClusterID   uint8  `json:"cluster_id"`
+	ClusterName string `json:"cluster_name,omitempty"`
+	Member      uint8  `json:"member"`      // own member ID, 1..8
+	MemberName  string `json:"member_name"` // e.g. "gw-a"
+	Designated  bool   `json:"designated"`  // this member is the designated master (highest priority, then lowest ID)
+	State       string `json:"state"`       // INIT READY STANDBY ACTIVE ACTIVE! DOWN
+	Reason      string `json:"reason"`      // why it is in that state, for people
+	// StateSince is how long the member has been in State.
+	StateSince Duration `json:"state_since"`
+	Mode       string   `json:"mode"` // active-up
+	Priority   uint8    `json:"priority"`
+	Term       uint64   `json:"term"`
+	Holder     uint8    `json:"holder"` // member whose gate may be open, 0 if none is known
+	InSync     bool     `json:"in_sync"`
+	// Problems names every critical device that reports a problem, e.g. "interface G1: no carrier".
+	Problems    []string `json:"problems,omitempty"`
+	Connections uint32   `json:"connections"`
+	// ConfigError is set when the node file could not be used; the member is then DOWN with its gate shut.
+	ConfigError string            `json:"config_error,omitempty"`
+	Timing      TimingStatus      `json:"timing"`
+	Gate        GateStatus        `json:"gate"`
+	VIPs        []VIPStatus       `json:"vips"`
+	Peers       []PeerStatus      `json:"peers"`
+	Interfaces  []InterfaceStatus `json:"interfaces"`
+	// Rejected counts received frames that were refused, by reason.
+	Rejected map[string]uint64 `json:"rejected,omitempty"`
+	Failover FailoverStatus    `json:"failover"`
+	// RSS is the resident memory of had in bytes.
+	RSS uint64 `json:"rss"`
+}
+
+// TimingStatus is the timing in force. Lease < Dead always.
+type TimingStatus struct {
+	Beat    Duration `json:"beat"`
+	Lease   Duration `json:"lease"`
+	Dead    Duration `json:"dead"`
+	Silence Duration `json:"silence"` // listening time after start
+}
+
+// GateStatus is the kernel's view of the gate.
+type GateStatus struct {
+	Open     bool `json:"open"`
+	Draining bool `json:"draining"`
+	// Error is set when the gate could not be read or installed.
+	Error string `json:"error,omitempty"`
+}
+
+// VIPStatus is one virtual address and the shared MAC that answers for it.
+type VIPStatus struct {
+	Interface string `json:"interface"`
+	Address   string `json:"address"`
+	MAC       string `json:"mac"`
+	Device    string `json:"device"` // the macvlan that carries it
+}
+
+// PeerStatus is what this member knows of one other member.
+type PeerStatus struct {
+	Member      uint8    `json:"member"`
+	Name        string   `json:"name"`
+	Alive       bool     `json:"alive"`
+	State       string   `json:"state"` // as reported by the peer; LOST when silent
+	Term        uint64   `json:"term"`
+	Priority    uint8    `json:"priority"`
+	Demotion    uint16   `json:"demotion"` // 0 = fit
+	InSync      bool     `json:"in_sync"`
+	Connections uint32   `json:"connections"`
+	LastHeard   Duration `json:"last_heard"` // age of the newest accepted heartbeat, -1ns if none
+	LastOn      string   `json:"last_on"`    // interface it arrived on
+}
+
+// InterfaceStatus is one interface that carries heartbeats or VIPs.
+type InterfaceStatus struct {
+	Name      string `json:"name"`   // G1
+	Device    string `json:"device"` // kernel name
+	Number    uint8  `json:"number"`
+	Present   bool   `json:"present"`
+	Carrier   bool   `json:"carrier"`
+	Heartbeat bool   `json:"heartbeat"`
+	Sync      bool   `json:"sync"`
+	MAC       string `json:"mac"`
+	BeatMAC   string `json:"beat_mac"`   // 11-00-00-00-NN-MM
+	SharedMAC string `json:"shared_mac"` // 10-00-00-00-NN-MM
+	Address   string `json:"address"`
+	Sent      uint64 `json:"sent"`
+	Received  uint64 `json:"received"`
+	// LastHeard is the age of the newest peer heartbeat on this interface, -1ns if none.
+	LastHeard Duration `json:"last_heard"`
+	Problem   string   `json:"problem,omitempty"`
+}
+
+// FailoverStatus counts role changes since had started.
+type FailoverStatus struct {
+	Count  uint64   `json:"count"`
+	Last   string   `json:"last,omitempty"` // reason and evidence of the last one
+	Since  Duration `json:"since"`          // how long ago, -1ns if never
+	Reason string   `json:"reason,omitempty"`
+}
+
+// Event is one line of GET /v1/events, oldest first.
+type Event struct {
+	Seq      uint64   `json:"seq"`
+	Uptime   Duration `json:"uptime"`   // monotonic, since boot
+	Severity string   `json:"severity"` // info, notice, warning, error
+	Name     string   `json:"name"`     // peer_gone, "Master role assumed - failover", …
+	Text     string   `json:"text"`     // one sentence with the evidence
+}
+
+// Duration is a time.Duration that reads well in JSON ("1.5s").
+type Duration time.Duration
+
+// MarshalText implements encoding.TextMarshaler.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (d *Duration) UnmarshalText(b []byte) error {
+	v, err := time.ParseDuration(string(b))
+	*d = Duration(v)
+	return err
+}
