@@ -98,3 +98,6 @@ func (m *Machine) State() wire.State { return m.state }
 
 // Holds reports whether this member holds the role, so that its gate may be open.
 func (m *Machine) Holds() bool { return m.active() }
+
+// Since is when the member entered its state.
+func (m *Machine) Since() Instant { return m.since }

@@ -10,7 +10,7 @@ import (
 
 	"github.com/mdlayher/packet"
 
-	"github.com/twinkeep/twinkeep/ha/internal/netnstest"
+	"github.com/twinkeep/twinkeep/tools/netnslab"
 	"github.com/twinkeep/twinkeep/ha/vip"
 	"github.com/twinkeep/twinkeep/ha/wire"
 )
@@ -23,13 +23,13 @@ const (
 // bench is a member with a VIP behind a gate, and a neighbour.
 type bench struct {
 	t               *testing.T
-	gw, neighbour   *netnstest.NS
+	gw, neighbour   *netnslab.NS
 	conn            *packet.Conn
 	shared, beatMAC wire.MAC
 }
 
 func newBench(t *testing.T) *bench {
-	b := &bench{t: t, gw: netnstest.New(t), neighbour: netnstest.New(t), shared: wire.SharedMAC(0x11, 5), beatMAC: wire.BeatMAC(0x11, 5)}
+	b := &bench{t: t, gw: netnslab.New(t), neighbour: netnslab.New(t), shared: wire.SharedMAC(0x11, 5), beatMAC: wire.BeatMAC(0x11, 5)}
 	b.gw.Run("ip", "link", "add", "va", "type", "veth", "peer", "name", "vb", "netns", b.neighbour.Name)
 	b.gw.Run("ip", "link", "set", "va", "up")
 	b.gw.Run("ip", "addr", "add", "10.9.0.2/24", "dev", "va")
@@ -231,7 +231,7 @@ func TestStrangersDoNotWorkTheGate(t *testing.T) {
 }
 
 func TestReadWithoutGate(t *testing.T) {
-	netnstest.New(t).Do(func() {
+	netnslab.New(t).Do(func() {
 		if _, err := Read(); err != ErrGone {
 			t.Errorf("Read without a gate: %v, want ErrGone", err)
 		}

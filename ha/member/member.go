@@ -49,6 +49,9 @@ type Config struct {
 	Log            *slog.Logger
 }
 
+// Reply is the answer to an operator.
+type Reply = cluster.Reply
+
 // Member is one running member.
 type Member struct {
 	cfg     Config

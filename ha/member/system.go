@@ -73,7 +73,7 @@ func (m *Member) watch() {
 		held := cluster.Instant(-1)
 		m.do(func() {
 			if m.machine.Holds() {
-				held = m.machine.View().Since
+				held = m.machine.Since()
 			}
 		})
 		state, err := gate.Read()

@@ -1,5 +1,5 @@
-// Package netnstest gives tests network namespaces of their own, on the real kernel.
-package netnstest
+// Package netnslab gives tests network namespaces of their own, on the real kernel.
+package netnslab
 
 import (
 	"fmt"

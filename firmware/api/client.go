@@ -1,0 +1,254 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/twinkeep/twinkeep/ha/member"
+	"github.com/twinkeep/twinkeep/init/supervise"
+)
+
+// Timeout is how long a daemon may take to answer.
+const Timeout = 10 * time.Second
+
+// Client talks to the daemons of one member. Its methods may be called from any goroutine. Errors are *Error.
+type Client struct {
+	run   string
+	https map[string]*http.Client
+}
+
+// NewClient makes a client of the sockets in a run directory. It connects when asked for something.
+func NewClient(runDir string) *Client {
+	c := &Client{run: runDir, https: make(map[string]*http.Client)}
+	for _, socket := range []string{InitSocket, GatewaydSocket, HadSocket} {
+		c.https[socket] = &http.Client{Transport: &http.Transport{
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(runDir, socket))
+			},
+			DisableKeepAlives: true, // a command makes one request
+		}}
+	}
+	return c
+}
+
+// do sends a request and gives the answer's body, which the caller closes. ctx is the only limit in time.
+func (c *Client) do(ctx context.Context, socket, method, path string, body []byte) (io.ReadCloser, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+socket+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, &Error{Message: err.Error(), Cause: err}
+	}
+	resp, err := c.https[socket].Do(req)
+	if err != nil {
+		return nil, c.explain(ctx, socket, err)
+	}
+	if resp.StatusCode < 300 {
+		return resp.Body, nil
+	}
+	defer resp.Body.Close()
+	e := &Error{Status: resp.StatusCode}
+	data, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	if json.Unmarshal(data, e) != nil || e.Message == "" {
+		e.Message = fmt.Sprintf("%s %s: %s", method, path, resp.Status)
+	}
+	return nil, e
+}
+
+func (c *Client) explain(ctx context.Context, socket string, err error) error {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return ctx.Err()
+	}
+	return unreachable(socket, filepath.Join(c.run, socket), err)
+}
+
+// call sends a request with body as JSON, if any, and reads the answer into reply, if not nil.
+func (c *Client) call(ctx context.Context, socket, method, path string, body, reply any) error {
+	ctx, cancel := context.WithTimeout(ctx, Timeout)
+	defer cancel()
+	var data []byte
+	switch b := body.(type) {
+	case nil:
+	case []byte:
+		data = b
+	default:
+		var err error
+		if data, err = json.Marshal(b); err != nil {
+			return &Error{Message: err.Error(), Cause: err}
+		}
+	}
+	r, err := c.do(ctx, socket, method, path, data)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	switch reply := reply.(type) {
+	case nil:
+		_, err = io.Copy(io.Discard, r)
+	case *[]byte:
+		*reply, err = io.ReadAll(r)
+	default:
+		err = json.NewDecoder(r).Decode(reply)
+	}
+	if err != nil {
+		return c.explain(ctx, socket, fmt.Errorf("read the answer: %w", err))
+	}
+	return nil
+}
+
+func get[T any](ctx context.Context, c *Client, socket, path string) (v T, err error) {
+	err = c.call(ctx, socket, http.MethodGet, path, nil, &v)
+	return v, err
+}
+
+// HA is had's view of the cluster.
+func (c *Client) HA(ctx context.Context) (member.Status, error) {
+	return get[member.Status](ctx, c, HadSocket, "/v1/status")
+}
+
+// Events are had's events after the one numbered since, oldest first.
+func (c *Client) Events(ctx context.Context, since uint64) ([]member.Event, error) {
+	return get[[]member.Event](ctx, c, HadSocket, "/v1/events?since="+strconv.FormatUint(since, 10))
+}
+
+// Activate asks had to take the role.
+func (c *Client) Activate(ctx context.Context) (string, error) { return c.order(ctx, "/v1/activate") }
+
+// Deactivate asks had to give the role to a peer.
+func (c *Client) Deactivate(ctx context.Context) (string, error) {
+	return c.order(ctx, "/v1/deactivate")
+}
+
+// ReloadHA makes had read the node file again.
+func (c *Client) ReloadHA(ctx context.Context) (string, error) { return c.order(ctx, "/v1/reload") }
+
+func (c *Client) order(ctx context.Context, path string) (string, error) {
+	var m Message
+	err := c.call(ctx, HadSocket, http.MethodPost, path, nil, &m)
+	return m.Message, err
+}
+
+// Node is the state of the node file.
+func (c *Client) Node(ctx context.Context) (NodeStatus, error) {
+	return get[NodeStatus](ctx, c, GatewaydSocket, "/v1/node")
+}
+
+// NodeFile is the node file on disk, without the cluster key.
+func (c *Client) NodeFile(ctx context.Context) ([]byte, error) {
+	return get[[]byte](ctx, c, GatewaydSocket, "/v1/node/file")
+}
+
+// CheckNode checks a node file and changes nothing. A bad one gives an *Error with Problems.
+func (c *Client) CheckNode(ctx context.Context, data []byte) (s NodeStatus, err error) {
+	err = c.call(ctx, GatewaydSocket, http.MethodPut, "/v1/node/file?check=1", data, &s)
+	return s, err
+}
+
+// PutNode saves a node file and applies it. A bad one changes nothing and gives an *Error with Problems.
+func (c *Client) PutNode(ctx context.Context, data []byte) (s NodeStatus, err error) {
+	err = c.call(ctx, GatewaydSocket, http.MethodPut, "/v1/node/file", data, &s)
+	return s, err
+}
+
+// ReloadNode makes gatewayd read the node file again and apply it.
+func (c *Client) ReloadNode(ctx context.Context) (s NodeStatus, err error) {
+	err = c.call(ctx, GatewaydSocket, http.MethodPost, "/v1/reload", nil, &s)
+	return s, err
+}
+
+// Interfaces are those of the node file first, then the other NICs of the box.
+func (c *Client) Interfaces(ctx context.Context) ([]Interface, error) {
+	return get[[]Interface](ctx, c, GatewaydSocket, "/v1/interfaces")
+}
+
+// Hardware describes the box.
+func (c *Client) Hardware(ctx context.Context) (Hardware, error) {
+	return get[Hardware](ctx, c, GatewaydSocket, "/v1/hardware")
+}
+
+// ConnectionFilter chooses connections. The zero value means all.
+type ConnectionFilter struct {
+	Limit    int    // 0 means DefaultLimit
+	Proto    string // "tcp", "udp", "icmp" or a number
+	Src, Dst string // address or network, of the original direction
+}
+
+// DefaultLimit is how many connections are listed when no limit is given.
+const DefaultLimit = 100
+
+// Connections lists the connection table.
+func (c *Client) Connections(ctx context.Context, f ConnectionFilter) (Connections, error) {
+	q := url.Values{}
+	for key, value := range map[string]string{"proto": f.Proto, "src": f.Src, "dst": f.Dst} {
+		if value != "" {
+			q.Set(key, value)
+		}
+	}
+	if f.Limit > 0 {
+		q.Set("limit", strconv.Itoa(f.Limit))
+	}
+	return get[Connections](ctx, c, GatewaydSocket, "/v1/connections?"+q.Encode())
+}
+
+// ConnectionCount is the size of the connection table.
+func (c *Client) ConnectionCount(ctx context.Context) (ConnectionCount, error) {
+	return get[ConnectionCount](ctx, c, GatewaydSocket, "/v1/connections/count")
+}
+
+// Services are those the supervisor keeps running.
+func (c *Client) Services(ctx context.Context) ([]supervise.ServiceStatus, error) {
+	r, err := get[supervise.ServicesReply](ctx, c, InitSocket, "/v1/services")
+	return r.Services, err
+}
+
+// RestartService ends a service and starts it again.
+func (c *Client) RestartService(ctx context.Context, name string) error {
+	return c.call(ctx, InitSocket, http.MethodPost, "/v1/services/"+url.PathEscape(name)+"/restart", nil, nil)
+}
+
+// Shutdown ends the machine's work: supervise.Poweroff or supervise.Reboot.
+func (c *Client) Shutdown(ctx context.Context, a supervise.Action) error {
+	return c.call(ctx, InitSocket, http.MethodPost, "/v1/shutdown", supervise.ShutdownRequest{Action: a}, nil)
+}
+
+// JournalQuery chooses lines of the journal. The zero value means all there are.
+type JournalQuery struct {
+	Since   uint64 // lines after this one
+	Service string
+	Follow  bool // go on with new lines until ctx ends
+}
+
+// Journal hands the lines to line, oldest first, until there are no more, ctx ends or line gives an error.
+func (c *Client) Journal(ctx context.Context, q JournalQuery, line func(supervise.Entry) error) error {
+	v := url.Values{"since": {strconv.FormatUint(q.Since, 10)}}
+	if q.Service != "" {
+		v.Set("service", q.Service)
+	}
+	if q.Follow {
+		v.Set("follow", "1")
+	}
+	r, err := c.do(ctx, InitSocket, http.MethodGet, "/v1/journal?"+v.Encode(), nil)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	for dec := json.NewDecoder(r); ; {
+		var e supervise.Entry
+		if err := dec.Decode(&e); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return c.explain(ctx, InitSocket, fmt.Errorf("read the journal: %w", err))
+		}
+		if err := line(e); err != nil {
+			return err
+		}
+	}
+}

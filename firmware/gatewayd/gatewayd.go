@@ -1,0 +1,146 @@
+package gatewayd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/twinkeep/twinkeep/firmware/api"
+	"github.com/twinkeep/twinkeep/firmware/netconf"
+	"github.com/twinkeep/twinkeep/firmware/node"
+	"github.com/twinkeep/twinkeep/firmware/ruleset"
+)
+
+// Options of Run.
+type Options struct {
+	ConfigDir string // has the node file
+	StateDir  string // what survives a restart; gatewayd keeps nothing there yet
+	RunDir    string // has the sockets
+	// Ready is called once, when the socket is served and the node file was tried; may be nil.
+	Ready func()
+	// Log takes one line an event; nil means standard error, which is the journal.
+	Log *log.Logger
+}
+
+// daemon is one running gatewayd. The network namespace it manages is that of the process.
+type daemon struct {
+	Options
+
+	// mu is held during an application: there is one at a time, and whoever asks for the status sees its end.
+	mu     sync.Mutex
+	node   *node.Node // in force; nil until there was a good file
+	closed bool       // the ruleset of node is in
+	status api.NodeStatus
+}
+
+// Run serves until ctx ends. It leaves the network as it is then: traffic goes on while gatewayd is restarted.
+func Run(ctx context.Context, opts Options) error {
+	if opts.Log == nil {
+		opts.Log = log.New(os.Stderr, "", 0)
+	}
+	if err := os.MkdirAll(opts.RunDir, 0o755); err != nil {
+		return fmt.Errorf("gatewayd: %w", err)
+	}
+	ln, err := api.Listen(filepath.Join(opts.RunDir, api.GatewaydSocket))
+	if err != nil {
+		return fmt.Errorf("gatewayd: %w", err)
+	}
+	defer ln.Close()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	d := &daemon{Options: opts}
+	d.reload()
+	var watching sync.WaitGroup
+	watching.Go(func() { d.watch(ctx) })
+	defer watching.Wait()
+	defer cancel()
+	if opts.Ready != nil {
+		opts.Ready()
+	}
+	return api.Serve(ctx, ln, d.handler())
+}
+
+// reload reads the node file and, when it is good, applies it.
+func (d *daemon) reload() api.NodeStatus {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n, warnings, err := node.Load(d.ConfigDir)
+	status := api.NodeStatus{File: filepath.Join(d.ConfigDir, node.FileName), Warnings: warnings}
+	if err != nil {
+		status.Errors = problems(status.File, err)
+		status.Running = d.node != nil
+		// What is in force has not changed, nor have its troubles.
+		status.Hostname, status.Cluster = d.status.Hostname, d.status.Cluster
+		status.Missing, status.Problems = d.status.Missing, d.status.Problems
+		d.status = status
+		for _, p := range status.Errors {
+			d.Log.Print(p.Error())
+		}
+		d.Log.Printf("the node file is not used; fix it with: node edit")
+		return d.status
+	}
+	d.node, d.closed = n, false
+	status.Running = d.status.Running
+	status.Hostname = n.Hostname
+	if n.Cluster != nil {
+		status.Cluster = fmt.Sprintf("%s (%d)", n.Cluster.Name, n.Cluster.ID)
+	}
+	d.status = status
+	for _, p := range warnings {
+		d.Log.Printf("warning: %s", p.Error())
+	}
+	d.apply()
+	return d.status
+}
+
+// problems gives the faults of a node file, whatever kind of error it is.
+func problems(file string, err error) []node.Problem {
+	var list node.ErrorList
+	if errors.As(err, &list) {
+		return list
+	}
+	return []node.Problem{{File: file, Message: err.Error()}}
+}
+
+// apply brings the box to d.node. The order is the safety of it: no packet passes before its rules are in.
+func (d *daemon) apply() {
+	d.status.Problems, d.status.Changes, d.status.Missing = nil, nil, nil
+	d.status.Applied = false
+	if !d.closed {
+		if err := ruleset.New(d.node).Apply(); err != nil {
+			d.fail(err)
+			return
+		}
+		d.closed = true
+		d.Log.Print("ruleset in force")
+	}
+	result, err := netconf.New(d.node).Apply()
+	if err != nil {
+		d.fail(err)
+	}
+	d.status.Changes = result.Changes
+	for _, l := range result.Missing {
+		d.status.Missing = append(d.status.Missing, api.MissingNIC{Name: l.Name, Device: l.Device})
+		d.Log.Printf("interface %s: there is no device %s", l.Name, l.Device)
+	}
+	changed, err := netconf.Forward()
+	if err != nil {
+		d.fail(err)
+	}
+	if changed {
+		d.status.Changes = append(d.status.Changes, "forwarding on")
+	}
+	for _, c := range d.status.Changes {
+		d.Log.Print(c)
+	}
+	d.status.Running, d.status.Applied = true, true
+}
+
+func (d *daemon) fail(err error) {
+	d.status.Problems = append(d.status.Problems, err.Error())
+	d.Log.Print(err)
+}

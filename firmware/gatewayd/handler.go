@@ -1,0 +1,129 @@
+package gatewayd
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+
+	"github.com/twinkeep/twinkeep/firmware/api"
+	"github.com/twinkeep/twinkeep/firmware/node"
+)
+
+// handler is the API of the box:
+//
+//	GET  /v1/node                 api.NodeStatus
+//	GET  /v1/node/file            the node file without the key
+//	PUT  /v1/node/file            saves and applies the body; api.NodeStatus
+//	PUT  /v1/node/file?check=1    checks it only
+//	POST /v1/reload               reads the file again; api.NodeStatus
+//	GET  /v1/interfaces           []api.Interface
+//	GET  /v1/hardware             api.Hardware
+//	GET  /v1/connections?limit=N&proto=P&src=A&dst=A   api.Connections
+//	GET  /v1/connections/count    api.ConnectionCount
+func (d *daemon) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/node", func(w http.ResponseWriter, _ *http.Request) {
+		d.mu.Lock()
+		status := d.status
+		d.mu.Unlock()
+		api.Reply(w, status, nil)
+	})
+	mux.HandleFunc("GET /v1/node/file", d.getFile)
+	mux.HandleFunc("PUT /v1/node/file", d.putFile)
+	mux.HandleFunc("POST /v1/reload", func(w http.ResponseWriter, _ *http.Request) {
+		status := d.reload()
+		if len(status.Errors) > 0 {
+			api.Reply(w, nil, refused(status.Errors, "what ran before goes on"))
+			return
+		}
+		api.Reply(w, status, nil)
+	})
+	mux.HandleFunc("GET /v1/interfaces", func(w http.ResponseWriter, _ *http.Request) {
+		list, err := interfaces(d.inForce())
+		api.Reply(w, list, err)
+	})
+	mux.HandleFunc("GET /v1/hardware", func(w http.ResponseWriter, _ *http.Request) {
+		api.Reply(w, hardware(d.inForce()), nil)
+	})
+	mux.HandleFunc("GET /v1/connections", func(w http.ResponseWriter, r *http.Request) {
+		f, err := parseFilter(r.URL.Query())
+		if err != nil {
+			api.Reply(w, nil, &api.Error{Status: http.StatusBadRequest, Message: err.Error()})
+			return
+		}
+		list, err := connections(f)
+		api.Reply(w, list, err)
+	})
+	mux.HandleFunc("GET /v1/connections/count", func(w http.ResponseWriter, _ *http.Request) {
+		n, err := connectionCount()
+		api.Reply(w, n, err)
+	})
+	mux.HandleFunc("/", api.NotFound)
+	return mux
+}
+
+// inForce is the node file that runs; an empty one when none does.
+func (d *daemon) inForce() *node.Node {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.node == nil {
+		return new(node.Node)
+	}
+	return d.node
+}
+
+func (d *daemon) path() string { return filepath.Join(d.ConfigDir, node.FileName) }
+
+func (d *daemon) getFile(w http.ResponseWriter, _ *http.Request) {
+	data, err := os.ReadFile(d.path())
+	if err != nil {
+		api.Reply(w, nil, &api.Error{Status: http.StatusNotFound, Message: err.Error(), Hint: "write one with: node edit"})
+		return
+	}
+	w.Header().Set("Content-Type", "application/yaml")
+	w.Write(node.Redact(data))
+}
+
+func (d *daemon) putFile(w http.ResponseWriter, r *http.Request) {
+	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, node.MaxSize))
+	if err != nil {
+		api.Reply(w, nil, &api.Error{
+			Status: http.StatusRequestEntityTooLarge, Message: fmt.Sprintf("read the node file: %v", err),
+			Hint: fmt.Sprintf("it has at most %d bytes", node.MaxSize),
+		})
+		return
+	}
+	if old, err := os.ReadFile(d.path()); err == nil {
+		data = node.Unredact(data, old)
+	}
+	if r.URL.Query().Get("check") == "1" {
+		_, warnings, err := node.Check(d.ConfigDir, data)
+		if err != nil {
+			api.Reply(w, nil, refused(problems(d.path(), err), "nothing was changed"))
+			return
+		}
+		api.Reply(w, api.NodeStatus{File: d.path(), Warnings: warnings}, nil)
+		return
+	}
+	if _, err := node.Save(d.ConfigDir, data); err != nil {
+		var faults node.ErrorList
+		if errors.As(err, &faults) {
+			err = refused(faults, "nothing was changed")
+		}
+		api.Reply(w, nil, err)
+		return
+	}
+	api.Reply(w, d.reload(), nil)
+}
+
+// refused is the answer to a bad node file.
+func refused(faults []node.Problem, hint string) *api.Error {
+	count := fmt.Sprintf("%d faults", len(faults))
+	if len(faults) == 1 {
+		count = "a fault"
+	}
+	return &api.Error{Status: http.StatusUnprocessableEntity, Message: "the node file has " + count, Hint: hint, Problems: faults}
+}

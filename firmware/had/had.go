@@ -1,0 +1,222 @@
+// Package had is the HA daemon: it turns the node file into a running cluster member (ha/member) and serves its
+// status and the operator's orders on had.sock. With a node file that cannot be used it stays up, DOWN, and says
+// why: a gate that was never opened is shut.
+package had
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/twinkeep/twinkeep/firmware/api"
+	"github.com/twinkeep/twinkeep/firmware/node"
+	"github.com/twinkeep/twinkeep/ha/member"
+	"github.com/twinkeep/twinkeep/ha/wire"
+)
+
+// Options of Run.
+type Options struct {
+	ConfigDir, StateDir, RunDir string
+	Ready                       func() // called when the socket is served and the member prepared; may be nil
+	Log                         *slog.Logger
+}
+
+type daemon struct {
+	Options
+	reload chan struct{}
+
+	mu      sync.Mutex
+	member  *member.Member // nil without a usable node file
+	node    *node.Node     // nil without a readable node file
+	problem string         // why there is no member
+}
+
+// Run serves until ctx ends.
+func Run(ctx context.Context, o Options) error {
+	if err := os.MkdirAll(o.RunDir, 0o755); err != nil {
+		return fmt.Errorf("had: %w", err)
+	}
+	ln, err := api.Listen(filepath.Join(o.RunDir, api.HadSocket))
+	if err != nil {
+		return fmt.Errorf("had: %w", err)
+	}
+	defer ln.Close()
+	d := &daemon{Options: o, reload: make(chan struct{}, 1)}
+	served := make(chan error, 1)
+	go func() { served <- api.Serve(ctx, ln, d.handler()) }()
+	for ctx.Err() == nil {
+		d.life(ctx)
+	}
+	return <-served
+}
+
+// life is one member, from the node file as it is now to the next reload.
+func (d *daemon) life(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-d.reload:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	m, late, err := d.prepare()
+	if d.Ready != nil {
+		d.Ready()
+		d.Ready = nil
+	}
+	if err != nil {
+		d.Log.Error("this member stays DOWN with its gate shut", "err", err)
+		<-ctx.Done()
+		return
+	}
+	if len(late) > 0 {
+		go d.await(ctx, late)
+	}
+	if err := m.Run(ctx); err != nil {
+		d.Log.Error("the member ended", "err", err)
+	}
+	d.set(nil, nil, "the member is starting anew")
+}
+
+// prepare makes the member that the node file asks for. late are devices that are not there yet and
+// whose place is therefore not known.
+func (d *daemon) prepare() (m *member.Member, late []string, err error) {
+	n, _, err := node.Load(d.ConfigDir)
+	if err != nil {
+		d.set(nil, nil, err.Error())
+		return nil, nil, err
+	}
+	if n.Cluster == nil {
+		err := fmt.Errorf("the node file has no cluster section: this is a standalone host")
+		d.set(nil, n, err.Error())
+		return nil, nil, err
+	}
+	cfg, late, err := config(n)
+	if err == nil {
+		cfg.StateDir, cfg.RunDir, cfg.Log = d.StateDir, d.RunDir, d.Log
+		m, err = member.New(cfg)
+	}
+	if err != nil {
+		d.set(nil, n, err.Error())
+		return nil, nil, err
+	}
+	d.set(m, n, "")
+	return m, late, nil
+}
+
+func (d *daemon) set(m *member.Member, n *node.Node, problem string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.member, d.problem = m, problem
+	if n != nil {
+		d.node = n
+	}
+}
+
+// await starts the member anew when a device appears whose place was not known.
+func (d *daemon) await(ctx context.Context, devices []string) {
+	t := time.NewTicker(2 * time.Second)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		for _, name := range devices {
+			if _, err := net.InterfaceByName(name); err == nil {
+				d.Log.Warn("a missing NIC has appeared; the member starts anew", "device", name)
+				d.askReload()
+				return
+			}
+		}
+	}
+}
+
+func (d *daemon) askReload() {
+	select {
+	case d.reload <- struct{}{}:
+	default: // one is already asked for
+	}
+}
+
+func (d *daemon) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) {
+		s, err := d.status()
+		api.Reply(w, s, err)
+	})
+	mux.HandleFunc("GET /v1/events", func(w http.ResponseWriter, r *http.Request) {
+		since, err := strconv.ParseUint(r.FormValue("since"), 10, 64)
+		if err != nil && r.FormValue("since") != "" {
+			api.Reply(w, nil, &api.Error{Status: http.StatusBadRequest, Message: "since: " + err.Error()})
+			return
+		}
+		events := []member.Event{}
+		if m, _, _ := d.current(); m != nil {
+			events = append(events, m.Events(since)...)
+		}
+		api.Reply(w, events, nil)
+	})
+	mux.HandleFunc("POST /v1/activate", d.order((*member.Member).Activate))
+	mux.HandleFunc("POST /v1/deactivate", d.order((*member.Member).Deactivate))
+	mux.HandleFunc("POST /v1/reload", func(w http.ResponseWriter, _ *http.Request) {
+		d.askReload()
+		api.Reply(w, api.Message{Message: "reading the node file again; see 'ha'"}, nil)
+	})
+	mux.HandleFunc("/", api.NotFound)
+	return mux
+}
+
+func (d *daemon) current() (*member.Member, *node.Node, string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.member, d.node, d.problem
+}
+
+func (d *daemon) status() (member.Status, error) {
+	m, n, problem := d.current()
+	if m != nil {
+		if s, err := m.Status(); err == nil {
+			return s, nil
+		}
+		problem = "the member is starting"
+	}
+	s := member.Status{State: wire.Down.String(), Reason: "no usable node file", ConfigError: problem}
+	s.Failover.Since = -1
+	if n != nil && n.Cluster != nil {
+		c := n.Cluster
+		s.ClusterID, s.ClusterName, s.Member = c.ID, c.Name, c.Member
+		for _, m := range c.Members {
+			if m.ID == c.Member {
+				s.MemberName, s.Priority = m.Name, m.Priority
+			}
+		}
+	}
+	return s, nil
+}
+
+// order serves one of the operator's orders.
+func (d *daemon) order(give func(*member.Member) (member.Reply, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		m, _, problem := d.current()
+		if m == nil {
+			api.Reply(w, nil, &api.Error{Status: http.StatusConflict, Message: "this member is DOWN: " + problem, Hint: "fix the node file with: node edit"})
+			return
+		}
+		r, err := give(m)
+		if err == nil && !r.OK {
+			err = &api.Error{Status: http.StatusConflict, Message: r.Message}
+		}
+		api.Reply(w, api.Message{Message: r.Message}, err)
+	}
+}

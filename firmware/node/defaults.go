@@ -1,0 +1,63 @@
+package node
+
+import "time"
+
+// Every default of the node file is in this file, and nowhere else.
+
+func newCluster() *Cluster {
+	return &Cluster{
+		Mode:      ModeActiveUp,
+		Checksums: ChecksumsInvalid,
+		Timing: Timing{
+			Beat:    10 * time.Millisecond,
+			Lease:   40 * time.Millisecond,
+			Dead:    60 * time.Millisecond,
+			Silence: 500 * time.Millisecond,
+		},
+	}
+}
+
+func newMember() Member { return Member{Priority: 100} }
+
+func newInterface() Interface { return Interface{Beats: true} }
+
+func newNAT() NAT { return NAT{To: TargetVIP, Ports: PortsKeep} }
+
+// complete fills in what depends on more than one field.
+func (n *Node) complete() {
+	for i := range n.Interfaces {
+		if f := &n.Interfaces[i]; f.Device == "" {
+			f.Device = f.Name
+		}
+	}
+	if n.plainHost() {
+		for i := range n.Interfaces {
+			n.Interfaces[i].Zone = ZoneLAN
+		}
+	}
+	if n.Cluster == nil {
+		for i := range n.Interfaces {
+			n.Interfaces[i].Beats = false
+		}
+		for i := range n.NAT {
+			if n.NAT[i].To == TargetVIP {
+				n.NAT[i].To = TargetAddress
+			}
+		}
+	}
+}
+
+// plainHost reports whether the file describes a host rather than a gateway: no cluster, no NAT, and no zone
+// anywhere. Such a host has nothing to protect from itself, so all its interfaces are lan. As soon as one
+// interface has a zone the others stay closed.
+func (n *Node) plainHost() bool {
+	if n.Cluster != nil || len(n.NAT) > 0 {
+		return false
+	}
+	for i := range n.Interfaces {
+		if n.Interfaces[i].Zone != ZoneNone {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,203 @@
+package node
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Node is a checked node file with all defaults filled in.
+type Node struct {
+	Version  int    `json:"version"`         // format of the file, 1
+	Hostname string `json:"hostname"`        // one DNS label (RFC 1123, section 2.1)
+	Board    string `json:"board,omitempty"` // name of a board file, or "auto" to find it by DMI; empty means none
+	// Cluster is nil on a standalone host.
+	Cluster    *Cluster    `json:"cluster,omitempty"`
+	Interfaces []Interface `json:"interfaces"`
+	Routes     []Route     `json:"routes,omitempty"`
+	NAT        []NAT       `json:"nat,omitempty"`
+}
+
+// Cluster says who this member is and whom it shares addresses with.
+type Cluster struct {
+	ID        uint8     `json:"id"`     // 1..255, unique among the clusters that share a LAN: it is the MM of the shared MAC
+	Name      string    `json:"name"`   // for people
+	Member    uint8     `json:"member"` // this member, 1..8
+	Key       Key       `json:"-"`      // authenticates every heartbeat
+	KeyFile   string    `json:"key_file,omitempty"`
+	Mode      Mode      `json:"mode"`
+	Checksums Checksums `json:"checksums"`
+	Members   []Member  `json:"members"` // all of them, this one too
+	Timing    Timing    `json:"timing"`
+}
+
+// Key is the cluster key. It never prints itself.
+type Key [KeySize]byte
+
+// KeySize is the length of a cluster key in bytes.
+const KeySize = 32
+
+// String hides the key: a log line must not give it away.
+func (Key) String() string { return redacted }
+
+// GoString hides the key from %#v.
+func (Key) GoString() string { return redacted }
+
+// IsZero reports whether the key was never set.
+func (k Key) IsZero() bool { return k == Key{} }
+
+// Mode says who holds the role when more than one member is fit.
+type Mode string
+
+// ModeActiveUp leaves the role with the member that has it: a recovered member stays standby.
+const ModeActiveUp Mode = "active-up"
+
+// Checksums says how the IP and UDP checksums of heartbeats are sent.
+type Checksums string
+
+const (
+	// ChecksumsInvalid sends wrong checksums, so that no router forwards a heartbeat.
+	ChecksumsInvalid Checksums = "invalid"
+	// ChecksumsValid sends right ones, for bridges and NICs that drop bad frames.
+	ChecksumsValid Checksums = "valid"
+)
+
+// Member is one entry of the cluster's member list.
+type Member struct {
+	ID       uint8  `json:"id"`       // 1..8
+	Name     string `json:"name"`     // unique in the cluster
+	Priority uint8  `json:"priority"` // 1..255; the highest is the designated master, the lowest ID breaks a tie
+}
+
+// Timing of the heartbeats. 2·Beat <= Lease < Dead <= Silence holds in every checked file: a member that stops
+// sending is silent before its peers act on it.
+type Timing struct {
+	Beat    time.Duration `json:"beat"`    // between two heartbeats, at least MinBeat
+	Lease   time.Duration `json:"lease"`   // life of the gate after the last heartbeat, at least MinLease
+	Dead    time.Duration `json:"dead"`    // silence after which a peer is gone
+	Silence time.Duration `json:"silence"` // listening time after start
+}
+
+// Limits of Timing. The lease is kept by kernel timers that count jiffies (4 ms at HZ=250), and 12 ms was the
+// shortest that held under load (docs: reference measurements of the gate).
+const (
+	MinBeat   = time.Millisecond
+	MinLease  = 12 * time.Millisecond
+	MaxTiming = time.Minute
+)
+
+// Zone is what the ruleset knows an interface as.
+type Zone string
+
+// Zones. Traffic is forwarded from lan to wan; wan reaches no service of the box.
+const (
+	ZoneNone Zone = ""
+	ZoneLAN  Zone = "lan"
+	ZoneWAN  Zone = "wan"
+)
+
+// Interface is one NIC.
+type Interface struct {
+	Name        string `json:"name"`            // from the board file, at most MaxName bytes
+	Device      string `json:"device"`          // kernel device; the same as Name unless given
+	Zone        Zone   `json:"zone,omitempty"`  // empty: nothing is forwarded from or to it
+	Sync        bool   `json:"sync,omitempty"`  // the link between the members
+	Place       string `json:"place,omitempty"` // PCI place by hand, in a form nic.ParsePlace takes, e.g. "0/5/0"
+	NN          *uint8 `json:"nn,omitempty"`    // NN of the shared MAC by hand
+	VIPs        []VIP  `json:"vips,omitempty"`  // shared addresses, IPv4 and IPv6
+	Beats       bool   `json:"heartbeat"`       // heartbeats are sent and expected here
+	VIPsOutside bool   `json:"vips_outside"`    // VIPs may lie outside the interface's subnets
+	// Address and Address6 are this member's private addresses with their subnets; not valid when not given.
+	Address  netip.Prefix `json:"address,omitzero"`
+	Address6 netip.Prefix `json:"address6,omitzero"`
+}
+
+// VIP is a shared address. It is answered with the shared MAC, by the active member only.
+type VIP = netip.Addr
+
+// MaxName is the longest interface name and device: the macvlan is called like the device with VIPSuffix behind
+// it, and Linux ends device names at 15 bytes (IFNAMSIZ less the NUL).
+const MaxName = 15 - len(VIPSuffix)
+
+// VIPSuffix makes the name of the macvlan that carries an interface's VIPs.
+const VIPSuffix = "-vip"
+
+// VIPDevice is the macvlan that carries the VIPs.
+func (i *Interface) VIPDevice() string { return i.Device + VIPSuffix }
+
+// VIP4 is the first IPv4 VIP, not valid when there is none.
+func (i *Interface) VIP4() netip.Addr {
+	for _, v := range i.VIPs {
+		if v.Is4() {
+			return v
+		}
+	}
+	return netip.Addr{}
+}
+
+// Prefixes are the private addresses that are given.
+func (i *Interface) Prefixes() []netip.Prefix {
+	var out []netip.Prefix
+	for _, p := range []netip.Prefix{i.Address, i.Address6} {
+		if p.IsValid() {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// Reaches reports whether a is in one of the interface's subnets, so that no router stands between.
+func (i *Interface) Reaches(a netip.Addr) bool {
+	for _, p := range i.Prefixes() {
+		if p.Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// Interface finds an interface by name; nil when there is none.
+func (n *Node) Interface(name string) *Interface {
+	for i := range n.Interfaces {
+		if n.Interfaces[i].Name == name {
+			return &n.Interfaces[i]
+		}
+	}
+	return nil
+}
+
+// Route sends traffic for To through the router Via, which is in the subnet of an interface.
+type Route struct {
+	To  netip.Prefix `json:"to"`
+	Via netip.Addr   `json:"via"`
+}
+
+// NAT rewrites the source of connections that leave through an interface. IPv4 only.
+type NAT struct {
+	From  []netip.Prefix `json:"from"` // sources; none means all
+	Out   string         `json:"out"`  // name of the interface
+	To    Target         `json:"to"`
+	Addr  netip.Addr     `json:"addr,omitzero"` // with TargetIP
+	Ports Ports          `json:"ports"`
+}
+
+// Target says which source address NAT gives.
+type Target string
+
+const (
+	// TargetVIP is the first IPv4 VIP of the interface: connections survive a takeover.
+	TargetVIP Target = "vip"
+	// TargetAddress is the private address of the interface.
+	TargetAddress Target = "address"
+	// TargetIP is an address written in the file.
+	TargetIP Target = "ip"
+)
+
+// Ports says how NAT chooses source ports.
+type Ports string
+
+const (
+	// PortsKeep keeps the client's port where it is free.
+	PortsKeep Ports = "keep"
+	// PortsRandom chooses every port at random (NF_NAT_RANGE_PROTO_RANDOM_FULLY).
+	PortsRandom Ports = "random"
+)

@@ -1,0 +1,253 @@
+package ruleset
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/nftables/expr"
+
+	"github.com/twinkeep/twinkeep/firmware/netconf/netnstest"
+)
+
+// words makes listings comparable: nft breaks long sets over lines.
+func words(s string) string { return strings.Join(strings.Fields(s), " ") }
+
+func list(t *testing.T, ns *netnstest.NS) string {
+	t.Helper()
+	return ns.Exec(t, "nft", "list", "table", "inet", Table)
+}
+
+// TestApply installs every example twice and wants nft to list what String says; nft itself must read the text to
+// the same effect.
+func TestApply(t *testing.T) {
+	for _, file := range files(t) {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			r := load(t, file)
+			ns := netnstest.New(t)
+			for range 2 {
+				ns.Do(t, r.Apply)
+				if diff := cmp.Diff(words(r.String()), words(list(t, ns))); diff != "" {
+					t.Fatalf("(-wanted +in the kernel):\n%s", diff)
+				}
+			}
+			text := filepath.Join(t.TempDir(), "twinkeep.nft")
+			if err := os.WriteFile(text, []byte(r.String()), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			other := netnstest.New(t)
+			other.Exec(t, "nft", "-f", text)
+			if diff := cmp.Diff(list(t, other), list(t, ns)); diff != "" {
+				t.Errorf("(-nft -f +Apply):\n%s", diff)
+			}
+			ns.Do(t, Remove)
+			if got := ns.Exec(t, "nft", "list", "tables"); got != "" {
+				t.Errorf("left after Remove: %s", got)
+			}
+		})
+	}
+}
+
+// TestApplyRefused wants the old rules to hold when the kernel refuses the new ones, even the very last of them.
+func TestApplyRefused(t *testing.T) {
+	ns := netnstest.New(t)
+	r := load(t, "testdata/example.yaml")
+	ns.Do(t, r.Apply)
+	before := list(t, ns)
+	bad := load(t, "testdata/rich.yaml")
+	last := &bad.chains[len(bad.chains)-1]
+	last.rules = append(last.rules, rule{{text: "bad", exprs: []expr.Any{&expr.Lookup{SourceRegister: 1, SetName: "nowhere"}}}})
+	ns.Do(t, func() error {
+		err := bad.Apply()
+		if err == nil || !strings.Contains(err.Error(), "the old rules are in force") {
+			return fmt.Errorf("got %v, want a refusal", err)
+		}
+		return nil
+	})
+	if diff := cmp.Diff(before, list(t, ns)); diff != "" {
+		t.Errorf("(-before +after):\n%s", diff)
+	}
+}
+
+// bench is client — gateway — server as in testdata/example.yaml, the VIPs on macvlans as had makes them.
+type bench struct{ client, gateway, server *netnstest.NS }
+
+func newBench(t *testing.T) bench {
+	b := bench{netnstest.New(t), netnstest.New(t), netnstest.New(t)}
+	netnstest.Veth(t, b.gateway, "G1", b.client, "eth0")
+	netnstest.Veth(t, b.gateway, "G2", b.server, "eth0")
+	b.client.IP(t, "addr add 10.1.0.50/24 dev eth0")
+	b.server.IP(t, "addr add 192.0.2.50/24 dev eth0")
+	for _, f := range []struct{ device, private, vip string }{
+		{"G1", "10.1.0.2/24", "10.1.0.1/32"}, {"G2", "192.0.2.2/24", "192.0.2.1/32"},
+	} {
+		b.gateway.Exec(t, "sysctl", "-qw", "net.ipv4.conf.all.arp_ignore=1", "net.ipv4.conf.all.arp_announce=2", "net.ipv4.ip_forward=1")
+		b.gateway.IP(t, fmt.Sprintf("addr add %s dev %s", f.private, f.device))
+		b.gateway.IP(t, fmt.Sprintf("link add link %s name %s-vip type macvlan mode private", f.device, f.device))
+		b.gateway.IP(t, fmt.Sprintf("link set %s-vip up", f.device))
+		b.gateway.IP(t, fmt.Sprintf("addr add %s dev %s-vip", f.vip, f.device))
+	}
+	b.client.IP(t, "route add default via 10.1.0.1")
+	return b
+}
+
+// TestTraffic sends UDP and TCP through the gateway; the server must see the VIP, and get through to nothing.
+func TestTraffic(t *testing.T) {
+	b := newBench(t)
+	b.gateway.Do(t, load(t, "testdata/example.yaml").Apply)
+
+	var udp net.PacketConn
+	var tcp net.Listener
+	b.server.Do(t, func() (err error) {
+		if udp, err = net.ListenPacket("udp4", "192.0.2.50:7000"); err == nil {
+			tcp, err = net.Listen("tcp4", "192.0.2.50:7000")
+		}
+		return err
+	})
+	defer udp.Close()
+	defer tcp.Close()
+	go func() {
+		buf := make([]byte, 64)
+		for {
+			_, from, err := udp.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			udp.WriteTo([]byte(from.String()), from)
+		}
+	}()
+	go func() {
+		for {
+			c, err := tcp.Accept()
+			if err != nil {
+				return
+			}
+			io.WriteString(c, c.RemoteAddr().String())
+			c.Close()
+		}
+	}()
+	for _, network := range []string{"udp4", "tcp4"} {
+		b.client.Do(t, func() error {
+			c, err := net.DialTimeout(network, "192.0.2.50:7000", 2*time.Second)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			c.SetDeadline(time.Now().Add(2 * time.Second))
+			if network == "udp4" {
+				c.Write([]byte("hello"))
+			}
+			buf := make([]byte, 64)
+			n, err := c.Read(buf)
+			if err != nil {
+				return fmt.Errorf("%s through the gateway: %w", network, err)
+			}
+			_, port, _ := net.SplitHostPort(c.LocalAddr().String())
+			if got, want := string(buf[:n]), "192.0.2.1:"+port; got != want {
+				t.Errorf("%s: the server saw %s, want %s", network, got, want)
+			}
+			return nil
+		})
+	}
+	// From the outside in: nothing but ICMP.
+	b.server.Exec(t, "ping", "-c1", "-W1", "192.0.2.1")
+	b.server.IP(t, "route add 10.1.0.0/24 via 192.0.2.2")
+	b.server.Do(t, func() error {
+		for _, address := range []string{"192.0.2.2:22", "192.0.2.1:22", "10.1.0.50:22"} {
+			if _, err := net.DialTimeout("tcp4", address, 300*time.Millisecond); !timeout(err) {
+				return fmt.Errorf("dial %s from wan: %v, want silence", address, err)
+			}
+		}
+		return nil
+	})
+	// From the inside, the gateway's own address answers (here with a refusal), the VIP does not.
+	b.client.Do(t, func() error {
+		if _, err := net.DialTimeout("tcp4", "10.1.0.2:22", time.Second); err == nil || timeout(err) {
+			return fmt.Errorf("dial the private address from lan: %v, want a refusal", err)
+		}
+		if _, err := net.DialTimeout("tcp4", "10.1.0.1:22", 300*time.Millisecond); !timeout(err) {
+			return fmt.Errorf("dial the VIP from lan: %v, want silence", err)
+		}
+		return nil
+	})
+}
+
+func timeout(err error) bool {
+	var n net.Error
+	return errors.As(err, &n) && n.Timeout()
+}
+
+// TestMidStream sends the VIP a segment of a connection that the gateway does not know, as a server does after a
+// takeover. Without rules the gateway's own TCP answers with a reset; with them nobody does.
+func TestMidStream(t *testing.T) {
+	b := newBench(t)
+	b.gateway.Exec(t, "sysctl", "-qw", "net.netfilter.nf_conntrack_tcp_loose=1", "net.netfilter.nf_conntrack_tcp_be_liberal=1")
+	if got := b.resets(t, 40001); got == 0 {
+		t.Fatal("no reset without rules: the test proves nothing")
+	}
+	b.gateway.Do(t, load(t, "testdata/example.yaml").Apply)
+	for _, loose := range []string{"1", "0"} {
+		b.gateway.Exec(t, "sysctl", "-qw", "net.netfilter.nf_conntrack_tcp_loose="+loose)
+		if got := b.resets(t, 40002); got != 0 {
+			t.Errorf("tcp_loose=%s: %d resets", loose, got)
+		}
+	}
+}
+
+// resets sends one ACK segment from the server to the VIP and counts the resets that come back in 300 ms.
+func (b bench) resets(t *testing.T, port uint16) (count int) {
+	t.Helper()
+	b.server.Do(t, func() error {
+		c, err := net.ListenIP("ip4:tcp", &net.IPAddr{IP: net.IPv4(192, 0, 2, 50)})
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		vip := &net.IPAddr{IP: net.IPv4(192, 0, 2, 1)}
+		if _, err := c.WriteTo(segment(port), vip); err != nil {
+			return err
+		}
+		c.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
+		buf := make([]byte, 128)
+		for {
+			n, from, err := c.ReadFrom(buf)
+			if err != nil {
+				return nil
+			}
+			const rst = 0x04
+			if n >= 20 && from.String() == vip.String() && buf[13]&rst != 0 {
+				count++
+			}
+		}
+	})
+	return count
+}
+
+// segment is a TCP header (RFC 9293, section 3.1) with ACK set, from 192.0.2.50:7000 to 192.0.2.1.
+func segment(port uint16) []byte {
+	s := make([]byte, 20)
+	binary.BigEndian.PutUint16(s[0:], 7000)
+	binary.BigEndian.PutUint16(s[2:], port)
+	binary.BigEndian.PutUint32(s[4:], 1000)
+	binary.BigEndian.PutUint32(s[8:], 2000)
+	s[12], s[13] = 5<<4, 0x10
+	binary.BigEndian.PutUint16(s[14:], 1024)
+	pseudo := append([]byte{192, 0, 2, 50, 192, 0, 2, 1, 0, 6, 0, 20}, s...)
+	var sum uint32
+	for i := 0; i < len(pseudo); i += 2 {
+		sum += uint32(pseudo[i])<<8 | uint32(pseudo[i+1])
+	}
+	for sum > 0xffff {
+		sum = sum>>16 + sum&0xffff
+	}
+	binary.BigEndian.PutUint16(s[16:], ^uint16(sum))
+	return s
+}

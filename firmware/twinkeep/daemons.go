@@ -1,0 +1,140 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/twinkeep/twinkeep/firmware/gatewayd"
+	"github.com/twinkeep/twinkeep/firmware/had"
+	"github.com/twinkeep/twinkeep/ha/member"
+	"github.com/twinkeep/twinkeep/init/supervise"
+)
+
+// dirs are the directories of a member.
+type dirs struct{ config, state, run string }
+
+// flags adds the directories to a command. --run is everybody's, so the root has it.
+func (d *dirs) flags(c *cobra.Command) {
+	c.Flags().StringVar(&d.config, "config", "/etc/twinkeep", "directory of the node file")
+	c.Flags().StringVar(&d.state, "state", "/data", "directory of what survives a restart")
+}
+
+// args names the directories for a child.
+func (d *dirs) args() []string {
+	return []string{"--config", d.config, "--state", d.state, "--run", d.run}
+}
+
+// stopping is a context that ends with SIGTERM or SIGINT.
+func stopping() (context.Context, context.CancelFunc) {
+	return signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+}
+
+// journal logs to standard error, which the supervisor keeps; it adds the time itself.
+func journal() *slog.Logger {
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{ReplaceAttr: func(g []string, a slog.Attr) slog.Attr {
+		if len(g) == 0 && a.Key == slog.TimeKey {
+			return slog.Attr{}
+		}
+		return a
+	}}))
+}
+
+// ready tells the supervisor, if there is one.
+func ready() {
+	if err := supervise.NotifyReady(); err != nil {
+		slog.Warn("cannot tell the supervisor that this service is ready", "err", err)
+	}
+}
+
+func gatewaydCommand(d *dirs) *cobra.Command {
+	c := &cobra.Command{
+		Use: "gatewayd", Short: "Run the daemon of addresses, routes, ruleset and the box's API", Args: cobra.NoArgs, Hidden: true,
+		RunE: func(*cobra.Command, []string) error {
+			ctx, cancel := stopping()
+			defer cancel()
+			return gatewayd.Run(ctx, gatewayd.Options{ConfigDir: d.config, StateDir: d.state, RunDir: d.run, Ready: ready})
+		},
+	}
+	d.flags(c)
+	return c
+}
+
+func hadCommand(d *dirs) *cobra.Command {
+	c := &cobra.Command{
+		Use: "had", Short: "Run the daemon of heartbeats, roles and the gate", Args: cobra.NoArgs, Hidden: true,
+		RunE: func(*cobra.Command, []string) error {
+			log := journal()
+			if err := realTime(); err != nil {
+				log.Warn("not running in real time; a busy machine can cost this member its role", "err", err)
+			}
+			ctx, cancel := stopping()
+			defer cancel()
+			return had.Run(ctx, had.Options{ConfigDir: d.config, StateDir: d.state, RunDir: d.run, Ready: ready, Log: log})
+		},
+	}
+	d.flags(c)
+	return c
+}
+
+// runCommand is a whole member as ordinary processes, for namespaces and containers.
+func runCommand(d *dirs) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "run",
+		Short: "Run a whole member in the foreground, in this network namespace",
+		Long: "Run supervises all processes of one member, as PID 1 does on the appliance, in the network namespace it is started in.\n" +
+			"SIGTERM stops them in order: the member says farewell and its peer takes over at once.",
+		Example: "  ip netns exec gw-a twinkeep run --config ./a --state ./a/state --run ./a/run",
+		Args:    cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			self, err := os.Executable()
+			if err != nil {
+				return fmt.Errorf("find this program: %w", err)
+			}
+			for _, p := range []*string{&d.config, &d.state, &d.run} {
+				if *p, err = filepath.Abs(*p); err != nil {
+					return err
+				}
+			}
+			for _, p := range []string{d.state, d.run} {
+				if err := os.MkdirAll(p, 0o755); err != nil {
+					return err
+				}
+			}
+			return supervised(d, self)
+		},
+	}
+	d.flags(c)
+	return c
+}
+
+func supervised(d *dirs, self string) error {
+	ctx, cancel := stopping()
+	defer cancel()
+	j := supervise.NewJournal(0, 0)
+	go j.Mirror(context.Background(), 0, os.Stderr)
+	s, err := supervise.New(supervise.Config{
+		Name: "run", RunDir: d.run, Journal: j,
+		Shutdown: func(supervise.Action) error { cancel(); return nil },
+		Services: []supervise.Service{
+			{Name: "gatewayd", Argv: append([]string{self, "gatewayd"}, d.args()...), ReadyTimeout: 30 * time.Second, Critical: true},
+			{Name: "had", Argv: append([]string{self, "had"}, d.args()...), After: []string{"gatewayd"}, ReadyTimeout: 30 * time.Second,
+				StopTimeout: 2 * time.Second, Critical: true, OnExit: func(context.Context, supervise.ExitStatus) {
+					if err := member.Farewell(d.run); err != nil {
+						j.Appendf("run", "farewell for had: %v", err)
+					}
+				}},
+		},
+	})
+	if err != nil {
+		return err
+	}
+	return s.Run(ctx)
+}
