@@ -5,6 +5,7 @@ package had
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -74,7 +75,7 @@ func (d *daemon) life(ctx context.Context) {
 		d.Ready = nil
 	}
 	if err != nil {
-		d.Log.Error("this member stays DOWN with its gate shut", "err", err)
+		d.Log.Error("no cluster member runs here, the gate stays shut", "err", err)
 		<-ctx.Done()
 		return
 	}
@@ -96,7 +97,7 @@ func (d *daemon) prepare() (m *member.Member, late []string, err error) {
 		return nil, nil, err
 	}
 	if n.Cluster == nil {
-		err := fmt.Errorf("the node file has no cluster section: this is a standalone host")
+		err := errors.New("this is a standalone host: its node file has no cluster section")
 		d.set(nil, n, err.Error())
 		return nil, nil, err
 	}
@@ -192,6 +193,9 @@ func (d *daemon) status() (member.Status, error) {
 		problem = "the member is starting"
 	}
 	s := member.Status{State: wire.Down.String(), Reason: "no usable node file", ConfigError: problem}
+	if n != nil && n.Cluster == nil {
+		s.Reason, s.ConfigError = problem, ""
+	}
 	s.Failover.Since = -1
 	if n != nil && n.Cluster != nil {
 		c := n.Cluster
