@@ -106,6 +106,13 @@ func TestLife(t *testing.T) {
 	run(t, "ip link set lo up")
 	run(t, "ip link add G1 type veth peer name far1")
 	run(t, "ip link add G2 type veth peer name far2")
+	t.Cleanup(func() { // the namespace is that of all tests
+		run(t, "nft delete table inet twinkeep")
+		run(t, "sysctl -qw net.ipv4.ip_forward=0")
+		for _, device := range []string{"G1", "G2", "G3"} {
+			run(t, "ip link del "+device)
+		}
+	})
 	run(t, "ip link set far1 up")
 	run(t, "ip link set far2 up")
 	c := start(t, config)
@@ -233,6 +240,14 @@ func testHardware(t *testing.T, c *api.Client) {
 
 func testConnections(t *testing.T, c *api.Client) {
 	ctx := context.Background()
+	table, err := conntrack.Dial(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer table.Close()
+	if err := table.Flush(); err != nil {
+		t.Fatal(err)
+	}
 	server, err := net.ListenPacket("udp4", "10.1.0.2:7000")
 	if err != nil {
 		t.Fatal(err)

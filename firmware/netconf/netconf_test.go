@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
-	"github.com/twinkeep/twinkeep/firmware/netconf/netnstest"
+	"github.com/twinkeep/twinkeep/tools/netnslab"
 	"github.com/twinkeep/twinkeep/firmware/node"
 )
 
@@ -51,17 +51,17 @@ func route(s string) Route {
 // TestApply walks one namespace through a life: start, again, a change, a NIC that comes late. After every step the
 // changes but those of parameters are compared, and a second Apply must find nothing to do.
 func TestApply(t *testing.T) {
-	ns, far := netnstest.New(t), netnstest.New(t)
-	netnstest.Veth(t, ns, "G1", far, "a")
-	netnstest.Veth(t, ns, "G2", far, "b")
-	ns.IP(t, "link set G1 down")
+	ns, far := netnslab.New(t), netnslab.New(t)
+	netnslab.Veth(ns, "G1", far, "a")
+	netnslab.Veth(ns, "G2", far, "b")
+	ns.IP("link set G1 down")
 	// What others made: a VIP of had's, an address and a route by hand.
-	ns.IP(t, "link add link G1 name G1-vip type macvlan mode private")
-	ns.IP(t, "addr add 10.1.0.1/32 dev G1-vip")
-	ns.IP(t, "addr add 10.8.0.1/24 dev G2")
-	ns.IP(t, "route add 10.99.0.0/24 via 10.8.0.9")
+	ns.IP("link add link G1 name G1-vip type macvlan mode private")
+	ns.IP("addr add 10.1.0.1/32 dev G1-vip")
+	ns.IP("addr add 10.8.0.1/24 dev G2")
+	ns.IP("route add 10.99.0.0/24 via 10.8.0.9")
 	foreign := func() string {
-		return ns.IP(t, "-o -4 addr show dev G1-vip") + ns.IP(t, "-4 addr show to 10.8.0.1/32") + ns.IP(t, "route show 10.99.0.0/24")
+		return ns.IP("-o -4 addr show dev G1-vip") + ns.IP("-4 addr show to 10.8.0.1/32") + ns.IP("route show 10.99.0.0/24")
 	}
 	before := foreign()
 
@@ -102,7 +102,7 @@ func TestApply(t *testing.T) {
 		},
 		{
 			name:    "a primary goes, its secondary stays wanted; a NIC appears",
-			prepare: func() { netnstest.Veth(t, ns, "G3", far, "c"); ns.IP(t, "link set G3 down") },
+			prepare: func() { netnslab.Veth(ns, "G3", far, "c"); ns.IP("link set G3 down") },
 			config: Config{
 				Links:  []Link{with(g1, "10.1.0.3/24"), with(g2, "10.2.0.3/24"), with(g3, "10.3.0.2/30")},
 				Routes: []Route{route("0.0.0.0/0 10.2.0.254 G2"), route("10.77.0.0/16 10.3.0.1 G3")},
@@ -115,7 +115,7 @@ func TestApply(t *testing.T) {
 		},
 		{
 			name:    "a link went down and up",
-			prepare: func() { ns.IP(t, "link set G2 down"); ns.IP(t, "link set G2 up") },
+			prepare: func() { ns.IP("link set G2 down"); ns.IP("link set G2 up") },
 			config: Config{
 				Links:  []Link{with(g1, "10.1.0.3/24"), with(g2, "10.2.0.3/24"), with(g3, "10.3.0.2/30")},
 				Routes: []Route{route("0.0.0.0/0 10.2.0.254 G2"), route("10.77.0.0/16 10.3.0.1 G3")},
@@ -134,10 +134,10 @@ func TestApply(t *testing.T) {
 		if s.prepare != nil {
 			s.prepare()
 			if s.name == "a link went down and up" {
-				ns.IP(t, "route replace 10.99.0.0/24 via 10.8.0.9")
+				ns.IP("route replace 10.99.0.0/24 via 10.8.0.9")
 			}
 		}
-		ns.Do(t, func() error {
+		ns.Try(func() error {
 			r, err := s.config.Apply()
 			if err != nil {
 				return fmt.Errorf("%s: %w", s.name, err)
@@ -173,27 +173,27 @@ func withoutParameters(changes []string) (out []string) {
 }
 
 func TestParameters(t *testing.T) {
-	ns := netnstest.New(t)
-	ns.IP(t, "link add G1 type veth peer name other")
-	ns.Exec(t, "sysctl", "-qw", "net.ipv4.conf.G1.rp_filter=2", "net.ipv4.conf.all.rp_filter=1", "net.ipv4.ip_forward=0")
-	ns.Do(t, func() error {
+	ns := netnslab.New(t)
+	ns.IP("link add G1 type veth peer name other")
+	ns.Run("sysctl", "-qw", "net.ipv4.conf.G1.rp_filter=2", "net.ipv4.conf.all.rp_filter=1", "net.ipv4.ip_forward=0")
+	ns.Try(func() error {
 		_, err := Config{}.Apply()
 		return err
 	})
-	ns.IP(t, "link add G2 type veth peer name another") // takes "default"
-	ns.IP(t, "link add link G1 name G1-vip type macvlan mode private")
+	ns.IP("link add G2 type veth peer name another") // takes "default"
+	ns.IP("link add link G1 name G1-vip type macvlan mode private")
 	for _, dir := range []string{"all", "default", "G1", "G2", "G1-vip"} {
 		base := "net.ipv4.conf." + dir + "."
-		got := ns.Exec(t, "sysctl", "-n", base+"arp_ignore", base+"arp_announce", base+"rp_filter", base+"send_redirects", base+"accept_redirects")
+		got := ns.Run("sysctl", "-n", base+"arp_ignore", base+"arp_announce", base+"rp_filter", base+"send_redirects", base+"accept_redirects")
 		if got := strings.Join(strings.Fields(got), " "); got != "1 2 0 0 0" {
 			t.Errorf("%s: arp_ignore arp_announce rp_filter send_redirects accept_redirects = %s", dir, got)
 		}
 	}
-	forward := func() string { return strings.TrimSpace(ns.Exec(t, "sysctl", "-n", "net.ipv4.ip_forward")) }
+	forward := func() string { return strings.TrimSpace(ns.Run("sysctl", "-n", "net.ipv4.ip_forward")) }
 	if forward() != "0" {
 		t.Error("Apply let packets through")
 	}
-	ns.Do(t, func() error {
+	ns.Try(func() error {
 		for _, want := range []bool{true, false} {
 			if changed, err := Forward(); err != nil || changed != want {
 				return fmt.Errorf("Forward = %v, %v; want %v", changed, err, want)
@@ -204,7 +204,7 @@ func TestParameters(t *testing.T) {
 	if forward() != "1" {
 		t.Error("Forward did not")
 	}
-	got := ns.Exec(t, "sysctl", "-n", "net.netfilter.nf_conntrack_tcp_be_liberal", "net.netfilter.nf_conntrack_tcp_loose", "net.netfilter.nf_conntrack_acct")
+	got := ns.Run("sysctl", "-n", "net.netfilter.nf_conntrack_tcp_be_liberal", "net.netfilter.nf_conntrack_tcp_loose", "net.netfilter.nf_conntrack_acct")
 	if strings.Join(strings.Fields(got), " ") != "1 1 1" {
 		t.Errorf("conntrack: %s", got)
 	}

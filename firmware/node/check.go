@@ -52,7 +52,8 @@ func (r *reader) checkCluster(c *Cluster) {
 	}
 }
 
-// checkTiming keeps the order that makes a failed member silent before its peers act: DESIGN.md, section 1.
+// checkTiming keeps the order that makes a failed member silent before its peers act. It is the rule of
+// cluster.Timing.Validate, told with the place in the file; timing_test.go holds the two together.
 func (r *reader) checkTiming(t Timing) {
 	const path = "cluster.timing"
 	if t.Beat < MinBeat {
@@ -64,9 +65,10 @@ func (r *reader) checkTiming(t Timing) {
 	if t.Beat > t.Lease/2 {
 		r.fail(path+".beat", "the gate must survive the loss of one beat: at most half the lease", "%s is more than half the lease of %s", t.Beat, t.Lease)
 	}
-	if t.Lease >= t.Dead {
+	// Why one beat more: docs/decisions/0002.
+	if t.Lease+t.Beat >= t.Dead {
 		r.fail(path+".lease", "a failed member must be silent before its peers take over: shorten lease or lengthen dead",
-			"%s is not shorter than the dead time of %s", t.Lease, t.Dead)
+			"lease + beat = %s is not shorter than the dead time of %s", t.Lease+t.Beat, t.Dead)
 	}
 	if t.Silence < t.Dead {
 		r.fail(path+".silence", "a starting member listens at least as long as a peer may be silent", "%s is shorter than the dead time of %s", t.Silence, t.Dead)

@@ -251,6 +251,24 @@ func TestRedact(t *testing.T) {
 	}
 }
 
+// TestExcessive wants texts that would keep the YAML library busy for minutes refused at once.
+func TestExcessive(t *testing.T) {
+	for _, text := range []string{
+		strings.Repeat("[", 100000), strings.Repeat("{a: ", 40000), strings.Repeat("a: [\n", 40000), strings.Repeat("- ", 100000),
+		strings.Repeat("- - \n", 10) + strings.Repeat("? ", 100), strings.Repeat("a: ", 60000), "[" + strings.Repeat(",", 100000),
+		strings.Repeat("a", MaxSize+1),
+	} {
+		start := time.Now()
+		_, _, err := Parse("node.yaml", []byte(text))
+		if err == nil || !strings.Contains(err.Error(), "nested deeper") && !strings.Contains(err.Error(), "more than 4096") && !strings.Contains(err.Error(), "the most is") {
+			t.Errorf("%.20q: %v", text, err)
+		}
+		if took := time.Since(start); took > time.Second {
+			t.Errorf("%.20q took %v", text, took)
+		}
+	}
+}
+
 func TestExcerpt(t *testing.T) {
 	src := []byte("a: 1\n\tb: ü x\r\n")
 	if got, want := (Problem{Line: 2, Column: 7}).Excerpt(src), "\tb: ü x\n\t     ^\n"; got != want {

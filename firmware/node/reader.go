@@ -97,24 +97,31 @@ func parseYAML(data []byte) (file *ast.File, err error) {
 			err = fmt.Errorf("the parser gave up: %v", p)
 		}
 	}()
-	if at, deep := tooDeep(data); deep {
+	if at, why := excessive(data); why != "" {
 		return nil, &yaml.SyntaxError{
-			Message: fmt.Sprintf("nested deeper than %d levels", maxDepth),
+			Message: why,
 			Token:   &token.Token{Position: &token.Position{Line: at.line, Column: at.column}},
 		}
 	}
 	return parser.ParseBytes(data, 0)
 }
 
-// maxDepth is far above the five levels a node file has. Beyond it the library takes time that grows with the
-// square of the depth, and stack without end.
-const maxDepth = 32
+// Limits far above what a node file has: it nests five levels deep. Beyond them the library takes time that grows with
+// the square of the depth or of the line, and stack without end.
+const (
+	maxDepth = 32
+	maxLine  = 4096 // bytes
+)
 
-// tooDeep finds the place where brackets, or dashes that begin a line, nest deeper than maxDepth. Quotes are not
-// looked at: a text with that many brackets is no node file either.
-func tooDeep(data []byte) (position, bool) {
+// excessive finds the place where a line is longer than maxLine, or where brackets, or marks that begin a line, nest
+// deeper than maxDepth. Quotes are not looked at: a text with that many brackets is no node file either.
+func excessive(data []byte) (at position, why string) {
 	open := 0
 	for number, line := range bytes.Split(data, []byte("\n")) {
+		if len(line) > maxLine {
+			return position{number + 1, maxLine}, fmt.Sprintf("the line has more than %d bytes", maxLine)
+		}
+		line, _, _ = bytes.Cut(line, []byte("#"))
 		start, marks := true, 0
 		for column, c := range line {
 			switch c {
@@ -129,14 +136,11 @@ func tooDeep(data []byte) (position, bool) {
 			}
 			start = start && strings.IndexByte(" \t-?:", c) >= 0
 			if open > maxDepth || marks > maxDepth {
-				return position{number + 1, column + 1}, true
-			}
-			if c == '#' {
-				break
+				return position{number + 1, column + 1}, fmt.Sprintf("nested deeper than %d levels", maxDepth)
 			}
 		}
 	}
-	return position{}, false
+	return position{}, ""
 }
 
 func placeOf(t *token.Token) position {

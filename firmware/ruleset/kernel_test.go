@@ -15,15 +15,15 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/nftables/expr"
 
-	"github.com/twinkeep/twinkeep/firmware/netconf/netnstest"
+	"github.com/twinkeep/twinkeep/tools/netnslab"
 )
 
 // words makes listings comparable: nft breaks long sets over lines.
 func words(s string) string { return strings.Join(strings.Fields(s), " ") }
 
-func list(t *testing.T, ns *netnstest.NS) string {
+func list(t *testing.T, ns *netnslab.NS) string {
 	t.Helper()
-	return ns.Exec(t, "nft", "list", "table", "inet", Table)
+	return ns.Run("nft", "list", "table", "inet", Table)
 }
 
 // TestApply installs every example twice and wants nft to list what String says; nft itself must read the text to
@@ -32,9 +32,9 @@ func TestApply(t *testing.T) {
 	for _, file := range files(t) {
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			r := load(t, file)
-			ns := netnstest.New(t)
+			ns := netnslab.New(t)
 			for range 2 {
-				ns.Do(t, r.Apply)
+				ns.Try(r.Apply)
 				if diff := cmp.Diff(words(r.String()), words(list(t, ns))); diff != "" {
 					t.Fatalf("(-wanted +in the kernel):\n%s", diff)
 				}
@@ -43,13 +43,13 @@ func TestApply(t *testing.T) {
 			if err := os.WriteFile(text, []byte(r.String()), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			other := netnstest.New(t)
-			other.Exec(t, "nft", "-f", text)
+			other := netnslab.New(t)
+			other.Run("nft", "-f", text)
 			if diff := cmp.Diff(list(t, other), list(t, ns)); diff != "" {
 				t.Errorf("(-nft -f +Apply):\n%s", diff)
 			}
-			ns.Do(t, Remove)
-			if got := ns.Exec(t, "nft", "list", "tables"); got != "" {
+			ns.Try(Remove)
+			if got := ns.Run("nft", "list", "tables"); got != "" {
 				t.Errorf("left after Remove: %s", got)
 			}
 		})
@@ -58,14 +58,14 @@ func TestApply(t *testing.T) {
 
 // TestApplyRefused wants the old rules to hold when the kernel refuses the new ones, even the very last of them.
 func TestApplyRefused(t *testing.T) {
-	ns := netnstest.New(t)
+	ns := netnslab.New(t)
 	r := load(t, "testdata/example.yaml")
-	ns.Do(t, r.Apply)
+	ns.Try(r.Apply)
 	before := list(t, ns)
 	bad := load(t, "testdata/rich.yaml")
 	last := &bad.chains[len(bad.chains)-1]
 	last.rules = append(last.rules, rule{{text: "bad", exprs: []expr.Any{&expr.Lookup{SourceRegister: 1, SetName: "nowhere"}}}})
-	ns.Do(t, func() error {
+	ns.Try(func() error {
 		err := bad.Apply()
 		if err == nil || !strings.Contains(err.Error(), "the old rules are in force") {
 			return fmt.Errorf("got %v, want a refusal", err)
@@ -78,35 +78,35 @@ func TestApplyRefused(t *testing.T) {
 }
 
 // bench is client — gateway — server as in testdata/example.yaml, the VIPs on macvlans as had makes them.
-type bench struct{ client, gateway, server *netnstest.NS }
+type bench struct{ client, gateway, server *netnslab.NS }
 
 func newBench(t *testing.T) bench {
-	b := bench{netnstest.New(t), netnstest.New(t), netnstest.New(t)}
-	netnstest.Veth(t, b.gateway, "G1", b.client, "eth0")
-	netnstest.Veth(t, b.gateway, "G2", b.server, "eth0")
-	b.client.IP(t, "addr add 10.1.0.50/24 dev eth0")
-	b.server.IP(t, "addr add 192.0.2.50/24 dev eth0")
+	b := bench{netnslab.New(t), netnslab.New(t), netnslab.New(t)}
+	netnslab.Veth(b.gateway, "G1", b.client, "eth0")
+	netnslab.Veth(b.gateway, "G2", b.server, "eth0")
+	b.client.IP("addr add 10.1.0.50/24 dev eth0")
+	b.server.IP("addr add 192.0.2.50/24 dev eth0")
 	for _, f := range []struct{ device, private, vip string }{
 		{"G1", "10.1.0.2/24", "10.1.0.1/32"}, {"G2", "192.0.2.2/24", "192.0.2.1/32"},
 	} {
-		b.gateway.Exec(t, "sysctl", "-qw", "net.ipv4.conf.all.arp_ignore=1", "net.ipv4.conf.all.arp_announce=2", "net.ipv4.ip_forward=1")
-		b.gateway.IP(t, fmt.Sprintf("addr add %s dev %s", f.private, f.device))
-		b.gateway.IP(t, fmt.Sprintf("link add link %s name %s-vip type macvlan mode private", f.device, f.device))
-		b.gateway.IP(t, fmt.Sprintf("link set %s-vip up", f.device))
-		b.gateway.IP(t, fmt.Sprintf("addr add %s dev %s-vip", f.vip, f.device))
+		b.gateway.Run("sysctl", "-qw", "net.ipv4.conf.all.arp_ignore=1", "net.ipv4.conf.all.arp_announce=2", "net.ipv4.ip_forward=1")
+		b.gateway.IP(fmt.Sprintf("addr add %s dev %s", f.private, f.device))
+		b.gateway.IP(fmt.Sprintf("link add link %s name %s-vip type macvlan mode private", f.device, f.device))
+		b.gateway.IP(fmt.Sprintf("link set %s-vip up", f.device))
+		b.gateway.IP(fmt.Sprintf("addr add %s dev %s-vip", f.vip, f.device))
 	}
-	b.client.IP(t, "route add default via 10.1.0.1")
+	b.client.IP("route add default via 10.1.0.1")
 	return b
 }
 
 // TestTraffic sends UDP and TCP through the gateway; the server must see the VIP, and get through to nothing.
 func TestTraffic(t *testing.T) {
 	b := newBench(t)
-	b.gateway.Do(t, load(t, "testdata/example.yaml").Apply)
+	b.gateway.Try(load(t, "testdata/example.yaml").Apply)
 
 	var udp net.PacketConn
 	var tcp net.Listener
-	b.server.Do(t, func() (err error) {
+	b.server.Try(func() (err error) {
 		if udp, err = net.ListenPacket("udp4", "192.0.2.50:7000"); err == nil {
 			tcp, err = net.Listen("tcp4", "192.0.2.50:7000")
 		}
@@ -135,7 +135,7 @@ func TestTraffic(t *testing.T) {
 		}
 	}()
 	for _, network := range []string{"udp4", "tcp4"} {
-		b.client.Do(t, func() error {
+		b.client.Try(func() error {
 			c, err := net.DialTimeout(network, "192.0.2.50:7000", 2*time.Second)
 			if err != nil {
 				return err
@@ -158,9 +158,9 @@ func TestTraffic(t *testing.T) {
 		})
 	}
 	// From the outside in: nothing but ICMP.
-	b.server.Exec(t, "ping", "-c1", "-W1", "192.0.2.1")
-	b.server.IP(t, "route add 10.1.0.0/24 via 192.0.2.2")
-	b.server.Do(t, func() error {
+	b.server.Run("ping", "-c1", "-W1", "192.0.2.1")
+	b.server.IP("route add 10.1.0.0/24 via 192.0.2.2")
+	b.server.Try(func() error {
 		for _, address := range []string{"192.0.2.2:22", "192.0.2.1:22", "10.1.0.50:22"} {
 			if _, err := net.DialTimeout("tcp4", address, 300*time.Millisecond); !timeout(err) {
 				return fmt.Errorf("dial %s from wan: %v, want silence", address, err)
@@ -169,7 +169,7 @@ func TestTraffic(t *testing.T) {
 		return nil
 	})
 	// From the inside, the gateway's own address answers (here with a refusal), the VIP does not.
-	b.client.Do(t, func() error {
+	b.client.Try(func() error {
 		if _, err := net.DialTimeout("tcp4", "10.1.0.2:22", time.Second); err == nil || timeout(err) {
 			return fmt.Errorf("dial the private address from lan: %v, want a refusal", err)
 		}
@@ -189,13 +189,13 @@ func timeout(err error) bool {
 // takeover. Without rules the gateway's own TCP answers with a reset; with them nobody does.
 func TestMidStream(t *testing.T) {
 	b := newBench(t)
-	b.gateway.Exec(t, "sysctl", "-qw", "net.netfilter.nf_conntrack_tcp_loose=1", "net.netfilter.nf_conntrack_tcp_be_liberal=1")
+	b.gateway.Run("sysctl", "-qw", "net.netfilter.nf_conntrack_tcp_loose=1", "net.netfilter.nf_conntrack_tcp_be_liberal=1")
 	if got := b.resets(t, 40001); got == 0 {
 		t.Fatal("no reset without rules: the test proves nothing")
 	}
-	b.gateway.Do(t, load(t, "testdata/example.yaml").Apply)
+	b.gateway.Try(load(t, "testdata/example.yaml").Apply)
 	for _, loose := range []string{"1", "0"} {
-		b.gateway.Exec(t, "sysctl", "-qw", "net.netfilter.nf_conntrack_tcp_loose="+loose)
+		b.gateway.Run("sysctl", "-qw", "net.netfilter.nf_conntrack_tcp_loose="+loose)
 		if got := b.resets(t, 40002); got != 0 {
 			t.Errorf("tcp_loose=%s: %d resets", loose, got)
 		}
@@ -205,7 +205,7 @@ func TestMidStream(t *testing.T) {
 // resets sends one ACK segment from the server to the VIP and counts the resets that come back in 300 ms.
 func (b bench) resets(t *testing.T, port uint16) (count int) {
 	t.Helper()
-	b.server.Do(t, func() error {
+	b.server.Try(func() error {
 		c, err := net.ListenIP("ip4:tcp", &net.IPAddr{IP: net.IPv4(192, 0, 2, 50)})
 		if err != nil {
 			return err

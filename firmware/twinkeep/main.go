@@ -3,19 +3,40 @@
 package main
 
 import (
-	"fmt"
+	"context"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/twinkeep/twinkeep/firmware/console"
 )
+
+// version is set by the image builder.
+var version = "dev"
 
 func main() {
 	d := &dirs{}
-	root := &cobra.Command{Use: "twinkeep", SilenceUsage: true, SilenceErrors: true}
-	root.PersistentFlags().StringVar(&d.run, "run", "/run/twinkeep", "directory of the daemons' sockets")
-	root.AddCommand(gatewaydCommand(d), hadCommand(d), runCommand(d))
-	if err := root.Execute(); err != nil {
-		fmt.Fprintln(os.Stderr, "twinkeep:", err)
+	root := console.NewCommand(console.Options{Version: version})
+	root.AddCommand(gatewaydCommand(d), hadCommand(d), runCommand(d), cliCommand(d))
+	root.PersistentPreRun = func(c *cobra.Command, _ []string) { d.run = c.Flag("run").Value.String() }
+	root.SetArgs(console.Normalize(root, os.Args[1:]))
+	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer cancel()
+	if err := root.ExecuteContext(ctx); err != nil {
+		console.PrintError(os.Stderr, err)
 		os.Exit(1)
+	}
+}
+
+// cliCommand is the interactive console, on a serial line or in a terminal.
+func cliCommand(d *dirs) *cobra.Command {
+	return &cobra.Command{
+		Use: "cli", Short: "Open the interactive console", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			// Ctrl-C belongs to the command that runs inside the console, so not to this context.
+			return console.Interactive(context.Background(), os.Stdin, os.Stdout, console.Options{Run: d.run, Version: version})
+		},
 	}
 }

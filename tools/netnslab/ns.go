@@ -72,3 +72,27 @@ func (n *NS) Do(f func()) {
 		n.t.Fatalf("enter namespace %s: %v", n.Name, err)
 	}
 }
+
+// Try is [NS.Do] for an f that can fail; the test then fails with it.
+func (n *NS) Try(f func() error) {
+	n.t.Helper()
+	var err error
+	n.Do(func() { err = f() })
+	if err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+// IP runs ip(8) in the namespace, with its arguments in one string.
+func (n *NS) IP(args string) string {
+	n.t.Helper()
+	return n.Run(append([]string{"ip"}, strings.Fields(args)...)...)
+}
+
+// Veth joins two namespaces by a pair of interfaces, both up.
+func Veth(a *NS, nameA string, b *NS, nameB string) {
+	a.t.Helper()
+	a.IP(fmt.Sprintf("link add %s type veth peer name %s netns %s", nameA, nameB, b.Name))
+	a.IP("link set dev " + nameA + " up")
+	b.IP("link set dev " + nameB + " up")
+}

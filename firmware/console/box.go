@@ -1,0 +1,214 @@
+package console
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/netip"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/twinkeep/twinkeep/firmware/api"
+)
+
+func (s *session) ifstatCommand() *cobra.Command {
+	var macs bool
+	cmd := &cobra.Command{
+		Use: "ifstat [interface]", Short: "Show the interfaces of this device", Args: cobra.MaximumNArgs(1),
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) (names []string, _ cobra.ShellCompDirective) {
+			if len(args) > 0 {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			list, _ := s.client().Interfaces(cmd.Context()) // without an answer there is nothing to offer
+			for _, i := range list {
+				names = append(names, i.Name)
+			}
+			return names, cobra.ShellCompDirectiveNoFileComp
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			list, err := s.client().Interfaces(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if len(args) == 1 {
+				var one []api.Interface
+				for _, i := range list {
+					if i.Name == args[0] || i.Device == args[0] {
+						one = append(one, i)
+					}
+				}
+				if list = one; len(one) == 0 {
+					return &api.Error{Message: fmt.Sprintf("there is no interface %q", args[0]), Hint: "ifstat shows them all"}
+				}
+			}
+			switch {
+			case macs:
+				return show(cmd, s, list, writeMACs)
+			case len(args) == 1:
+				return show(cmd, s, list, writeInterfaceDetails)
+			}
+			return show(cmd, s, list, writeInterfaces)
+		},
+	}
+	cmd.Flags().BoolVar(&macs, "maclist", false, "show MAC addresses")
+	return cmd
+}
+
+func writeInterfaces(w io.Writer, list []api.Interface) {
+	table(w, "NAME|ZONE|LINK|SPEED|ADDRESSES|RX|TX|ERRORS|DROPS", func(row func(...any)) {
+		for _, i := range list {
+			row(i.Name, zone(i), link(i.Present, i.Carrier), speed(i.Speed), prefixes(i.Addresses, ", "),
+				size(i.RX.Bytes), size(i.TX.Bytes), i.RX.Errors+i.TX.Errors, i.RX.Drops+i.TX.Drops)
+		}
+	})
+}
+
+func writeMACs(w io.Writer, list []api.Interface) {
+	table(w, "NAME|DEVICE|MAC|SHARED MAC", func(row func(...any)) {
+		for _, i := range list {
+			row(i.Name, i.Device, i.MAC, i.SharedMAC)
+		}
+	})
+}
+
+func writeInterfaceDetails(w io.Writer, list []api.Interface) {
+	for _, i := range list {
+		pairs := [][2]string{
+			{"Interface", i.Name}, {"Device", i.Device}, {"Zone", zone(i)}, {"Link", link(i.Present, i.Carrier)},
+			{"Speed", speed(i.Speed)}, {"MTU", fmt.Sprint(i.MTU)}, {"MAC", i.MAC}, {"Shared MAC", i.SharedMAC},
+			{"Addresses", prefixes(i.Addresses, ", ")}, {"Place", i.Place}, {"Driver", i.Driver},
+			{"Received", counters(i.RX)}, {"Sent", counters(i.TX)},
+		}
+		for _, p := range pairs {
+			if p[1] != "" {
+				fmt.Fprintf(w, "%-11s %s\n", p[0]+":", p[1])
+			}
+		}
+	}
+}
+
+func counters(c api.Counters) string {
+	return fmt.Sprintf("%s in %s, %s, %s", size(c.Bytes), plural(c.Packets, "packet"), plural(c.Errors, "error"), plural(c.Drops, "drop"))
+}
+
+func zone(i api.Interface) string {
+	if i.Sync {
+		return "sync"
+	}
+	return i.Zone
+}
+
+func speed(mbit int) string {
+	switch {
+	case mbit <= 0:
+		return ""
+	case mbit%1000 == 0:
+		return fmt.Sprintf("%d Gbit/s", mbit/1000)
+	}
+	return fmt.Sprintf("%d Mbit/s", mbit)
+}
+
+func prefixes(list []netip.Prefix, between string) string {
+	texts := make([]string, len(list))
+	for i, p := range list {
+		texts[i] = p.String()
+	}
+	return strings.Join(texts, between)
+}
+
+func (s *session) hardwareCommand() *cobra.Command {
+	return get(s, &cobra.Command{Use: "hardware", Short: "Show the board, CPU, memory and network cards"},
+		func(c *api.Client, ctx context.Context) (api.Hardware, error) { return c.Hardware(ctx) }, writeHardware)
+}
+
+func writeHardware(w io.Writer, h api.Hardware) {
+	board := h.Board
+	if h.BoardText != "" {
+		board += " (" + h.BoardText + ")"
+	}
+	for _, p := range [][2]string{
+		{"Board", board}, {"Machine", strings.TrimSpace(h.Vendor + " " + h.Product)},
+		{"CPU", fmt.Sprintf("%s, %s", either(h.CPU, "unknown"), plural(h.Cores, "core"))},
+		{"Memory", fmt.Sprintf("%s, %s available", size(h.MemoryTotal), size(h.MemoryFree))},
+		{"Kernel", h.Kernel}, {"Uptime", long(h.Uptime)}, {"Watchdog", either(h.Watchdog, "none")},
+	} {
+		fmt.Fprintf(w, "%-10s%s\n", p[0]+":", either(p[1], "unknown"))
+	}
+	for _, p := range h.Problems {
+		fmt.Fprintf(w, "%-10s%s\n", "Problem:", p)
+	}
+	if len(h.NICs) == 0 {
+		fmt.Fprintln(w, "\nNo network card on PCI.")
+		return
+	}
+	fmt.Fprintln(w)
+	table(w, "DEVICE|PLACE|DRIVER|MAC|NN|SHARED MAC|PCI ID", func(row func(...any)) {
+		for _, n := range h.NICs {
+			row(n.Device, n.Place, n.Driver, n.MAC, fmt.Sprintf("%02x", n.NN), n.SharedMAC, n.IDs)
+		}
+	})
+}
+
+func (s *session) connCommand() *cobra.Command {
+	var f api.ConnectionFilter
+	cmd := &cobra.Command{
+		Use: "conn", Short: "Show connections through this device", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, ctx := s.client(), cmd.Context()
+			list, err := c.Connections(ctx, f)
+			if err != nil {
+				return err
+			}
+			count, err := c.ConnectionCount(ctx)
+			if err != nil {
+				return err
+			}
+			return show(cmd, s, list, func(w io.Writer, list api.Connections) { writeConnections(w, list, count) })
+		},
+	}
+	cmd.Flags().IntVar(&f.Limit, "limit", api.DefaultLimit, "show so many at most")
+	cmd.Flags().StringVar(&f.Proto, "proto", "", "only this protocol: tcp, udp, icmp or a number")
+	cmd.Flags().StringVar(&f.Src, "src", "", "only from this address or network")
+	cmd.Flags().StringVar(&f.Dst, "dst", "", "only to this address or network")
+	return cmd
+}
+
+func writeConnections(w io.Writer, list api.Connections, count api.ConnectionCount) {
+	table(w, "PROTO|STATE|SOURCE|DESTINATION|TRANSLATED|TIMEOUT|PACKETS|BYTES", func(row func(...any)) {
+		for _, c := range list.Connections {
+			o, r := c.Original, c.Reply
+			state, timeout := c.State, fmt.Sprintf("%ds", c.Timeout)
+			if c.Offload {
+				state, timeout = "OFFLOAD", ""
+			}
+			row(c.Proto, state, end(o.Src, o.SrcPort), end(o.Dst, o.DstPort), translated(c), timeout,
+				o.Packets+r.Packets, size(o.Bytes+r.Bytes))
+		}
+	})
+	fmt.Fprintln(w)
+	if hidden := list.Matching - len(list.Connections); hidden > 0 {
+		fmt.Fprintf(w, "%d more match; see them with --limit %d\n", hidden, list.Matching)
+	}
+	fmt.Fprintf(w, "Connections %d out of %d\n", count.Count, count.Max)
+}
+
+// translated is what NAT made of the connection: its ends as the far side sees them.
+func translated(c api.Connection) string {
+	o, r := c.Original, c.Reply
+	var out []string
+	if r.Dst != o.Src || c.Proto != "icmp" && r.DstPort != o.SrcPort {
+		out = append(out, "from "+end(r.Dst, r.DstPort))
+	}
+	if r.Src != o.Dst || c.Proto != "icmp" && r.SrcPort != o.DstPort {
+		out = append(out, "to "+end(r.Src, r.SrcPort))
+	}
+	return strings.Join(out, " ")
+}
+
+func end(a netip.Addr, port uint16) string {
+	if port == 0 {
+		return a.String()
+	}
+	return netip.AddrPortFrom(a, port).String()
+}

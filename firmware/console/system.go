@@ -1,0 +1,106 @@
+package console
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+
+	"github.com/spf13/cobra"
+
+	"github.com/twinkeep/twinkeep/firmware/api"
+	"github.com/twinkeep/twinkeep/init/supervise"
+)
+
+func (s *session) rebootCommand() *cobra.Command {
+	return s.powerCommand("reboot", "Restart this device", supervise.Reboot, "This device restarts.")
+}
+
+func (s *session) shutdownCommand() *cobra.Command {
+	return s.powerCommand("shutdown", "Switch this device off", supervise.Poweroff, "This device switches itself off.")
+}
+
+func (s *session) powerCommand(name, help string, action supervise.Action, message string) *cobra.Command {
+	var sure bool
+	cmd := &cobra.Command{
+		Use: name, Short: help, Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !sure {
+				line, err := s.readLine("Type yes to " + name + ": ")
+				if err != nil && !errors.Is(err, io.EOF) {
+					return err
+				}
+				if cmd.Context().Err() != nil {
+					return cmd.Context().Err()
+				}
+				if line != "yes" {
+					return errors.New("nothing was done")
+				}
+			}
+			if err := s.client().Shutdown(cmd.Context(), action); err != nil {
+				return err
+			}
+			return s.say(cmd, message)
+		},
+	}
+	cmd.Flags().BoolVar(&sure, "yes", false, "do not ask")
+	return cmd
+}
+
+func (s *session) versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Show the version of this firmware", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			v := version{either(s.Version, "unknown"), runtime.Version(), runtime.GOARCH}
+			return show(cmd, s, v, func(w io.Writer, v version) {
+				fmt.Fprintf(w, "Twinkeep %s (%s, %s)\n", v.Version, v.Go, v.Arch)
+			})
+		},
+	}
+}
+
+type version struct {
+	Version string `json:"version"`
+	Go      string `json:"go"`
+	Arch    string `json:"arch"`
+}
+
+func (s *session) shellCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "shell", Short: "Run a shell; exit comes back here", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			command := s.shell()
+			if command == nil {
+				return &api.Error{Message: "there is no shell on this device"}
+			}
+			return s.foreground(func(in io.Reader, out io.Writer) error {
+				sh := exec.Command(command[0], command[1:]...)
+				sh.Stdin, sh.Stdout, sh.Stderr = in, out, out
+				err := sh.Run()
+				var ended *exec.ExitError
+				if errors.As(err, &ended) {
+					return nil // how the last command in the shell ended is no fault of the console
+				}
+				return err
+			})
+		},
+	}
+}
+
+// shell is the one of the image, else the operator's own.
+func (s *session) shell() []string {
+	if len(s.Shell) > 0 {
+		return s.Shell
+	}
+	for _, path := range []string{"/bin/gosh", os.Getenv("SHELL"), "/bin/sh"} {
+		if path == "" {
+			continue
+		}
+		if _, err := exec.LookPath(path); err == nil {
+			return []string{path}
+		}
+	}
+	return nil
+}
