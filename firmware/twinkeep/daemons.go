@@ -40,8 +40,12 @@ func stopping() (context.Context, context.CancelFunc) {
 // journal logs to standard error, which the supervisor keeps; it adds the time itself.
 func journal() *slog.Logger {
 	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{ReplaceAttr: func(g []string, a slog.Attr) slog.Attr {
-		if len(g) == 0 && a.Key == slog.TimeKey {
+		switch {
+		case len(g) > 0:
+		case a.Key == slog.TimeKey:
 			return slog.Attr{}
+		case a.Key == slog.LevelKey && a.Value.Any() == member.LevelNotice:
+			a.Value = slog.StringValue("NOTICE")
 		}
 		return a
 	}}))

@@ -10,9 +10,9 @@ import (
 
 	"github.com/mdlayher/packet"
 
-	"github.com/twinkeep/twinkeep/tools/netnslab"
 	"github.com/twinkeep/twinkeep/ha/vip"
 	"github.com/twinkeep/twinkeep/ha/wire"
+	"github.com/twinkeep/twinkeep/tools/netnslab"
 )
 
 const (

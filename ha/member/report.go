@@ -54,11 +54,14 @@ func (m *Member) Events(seq uint64) []Event {
 	return slices.Clone(m.events.buf[i:])
 }
 
+// LevelNotice is the level of a notice, for which slog has no word.
+const LevelNotice = slog.LevelInfo + 1
+
 func (m *Member) event(e cluster.Log) {
 	var ts unix.Timespec
 	unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts)
 	m.events.add(Event{Uptime: Duration(ts.Nano()), Severity: string(e.Severity), Name: e.Name, Text: e.Text})
-	level := map[cluster.Severity]slog.Level{cluster.Info: slog.LevelInfo, cluster.Notice: slog.LevelInfo + 1, cluster.Warning: slog.LevelWarn, cluster.Error: slog.LevelError}[e.Severity]
+	level := map[cluster.Severity]slog.Level{cluster.Info: slog.LevelInfo, cluster.Notice: LevelNotice, cluster.Warning: slog.LevelWarn, cluster.Error: slog.LevelError}[e.Severity]
 	m.log.Log(context.Background(), level, e.Name, "text", e.Text)
 }
 
