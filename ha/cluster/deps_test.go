@@ -4,7 +4,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
-	"io/fs"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -32,17 +32,19 @@ var clock = []string{"Now", "Since", "Until", "Sleep", "After", "AfterFunc", "Ti
 // TestCoreIsPure keeps ha/cluster and ha/wire free of the world (ARCHITECTURE.md).
 func TestCoreIsPure(t *testing.T) {
 	for _, dir := range []string{".", "../wire"} {
-		pkgs, err := parser.ParseDir(token.NewFileSet(), dir, func(f fs.FileInfo) bool { return !strings.HasSuffix(f.Name(), "_test.go") }, 0)
-		if err != nil {
-			t.Fatal(err)
+		files, err := filepath.Glob(filepath.Join(dir, "*.go"))
+		if err != nil || len(files) == 0 {
+			t.Fatalf("no Go files in %s (%v)", dir, err)
 		}
-		if len(pkgs) == 0 {
-			t.Fatalf("no package in %s", dir)
-		}
-		for _, p := range pkgs {
-			for name, f := range p.Files {
-				checkFile(t, dir+"/"+strings.TrimPrefix(name, dir+"/"), f)
+		for _, name := range files {
+			if strings.HasSuffix(name, "_test.go") {
+				continue
 			}
+			f, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkFile(t, name, f)
 		}
 	}
 }

@@ -56,16 +56,15 @@ type Node struct {
 	Announced   int
 	AnnouncedAt cluster.Instant
 
-	w        *World
-	key      *wire.Key
-	disk     uint64 // the remembered term
-	boots    uint64
-	paused   cluster.Instant // not running before this
-	backlog  []func()
-	tick     uint64
-	lastLive cluster.Instant
-	down     map[int]bool // interfaces without carrier
-	topTerm  uint64
+	w       *World
+	key     *wire.Key
+	disk    uint64 // the remembered term
+	boots   uint64
+	paused  cluster.Instant // not running before this
+	backlog []func()
+	tick    uint64
+	down    map[int]bool // interfaces without carrier
+	topTerm uint64
 }
 
 // Gate models the kernel's lease set: the instants at which its three keys run out.

@@ -87,6 +87,9 @@ func (r *runner) run(ctx context.Context, deps []*runner) {
 			if verdict {
 				r.log("%s is in a crash loop: %d exits within %v; trying again every %v; see its lines in the journal",
 					r.svc.Name, policy.policy.LoopExits, policy.policy.LoopWindow, policy.policy.Max)
+				if len(r.svc.Fallback) > 0 {
+					delay = policy.policy.First // the fallback has not failed yet
+				}
 			}
 		}
 		state := Backoff

@@ -180,7 +180,7 @@ func TestRunner(t *testing.T) {
 			stop: 12 * s,
 			want: []string{
 				"0s start c /cli", "0s dead c", "100ms start c /cli", "100ms dead c", "300ms start c /cli", "300ms dead c",
-				"700ms start c /cli", "700ms dead c", "1.5s start c /cli", "1.5s dead c", "11.5s start c /gosh", "12s SIGTERM c", "12s dead c",
+				"700ms start c /cli", "700ms dead c", "1.5s start c /cli", "1.5s dead c", "1.6s start c /gosh", "12s SIGTERM c", "12s dead c",
 			},
 		},
 		{

@@ -1,0 +1,148 @@
+package module
+
+import (
+	"bufio"
+	"cmp"
+	"fmt"
+	"io"
+	"path"
+	"slices"
+	"strings"
+)
+
+// IndexPath is where the index lies in the image; file names in it are
+// relative to its folder.
+const IndexPath = "/lib/modules/index"
+
+// Kind says when a module is loaded.
+type Kind string
+
+// Kinds of modules.
+const (
+	Boot     Kind = "boot"     // always, before the services
+	Hardware Kind = "hardware" // when a device with a matching modalias is there
+	Late     Kind = "late"     // the same, but only when the services are up: nothing waits for it
+	Demand   Kind = "demand"   // when asked for: by PID 1, by the kernel (modprobe), or as a dependency
+)
+
+// Valid reports whether k is one of the kinds.
+func (k Kind) Valid() bool { return k == Boot || k == Hardware || k == Late || k == Demand }
+
+// Module is one module in the image.
+type Module struct {
+	Name string // with underscores, as in /proc/modules
+	Kind Kind
+	File string // relative to the index
+	// Needs are the modules to load before it: its symbols' owners and its
+	// soft dependencies. All of them are in the index.
+	Needs []string
+	// Aliases are the patterns (shell globs) it answers to, in Normal form in
+	// an index that was read.
+	Aliases []string
+}
+
+// Index is the list of modules in the image, in the order of the list it was
+// built from.
+type Index []Module
+
+// Normal gives the form of a module name or alias that comparisons use: the
+// kernel treats dash and underscore as the same.
+func Normal(name string) string { return strings.ReplaceAll(name, "-", "_") }
+
+// WriteTo writes the index as text:
+//
+//	module NAME KIND FILE [NEED,NEED…]
+//	alias NAME PATTERN
+func (x Index) WriteTo(w io.Writer) (int64, error) {
+	var b strings.Builder
+	for _, m := range x {
+		fmt.Fprintf(&b, "module %s %s %s %s\n", m.Name, m.Kind, m.File, cmp.Or(strings.Join(m.Needs, ","), "-"))
+		var aliases []string
+		for _, a := range m.Aliases {
+			aliases = append(aliases, Normal(a))
+		}
+		slices.Sort(aliases)
+		for _, a := range slices.Compact(aliases) {
+			fmt.Fprintf(&b, "alias %s %s\n", m.Name, a)
+		}
+	}
+	n, err := io.WriteString(w, b.String())
+	return int64(n), err
+}
+
+// ReadIndex reads what WriteTo wrote. An error names the line.
+func ReadIndex(r io.Reader) (Index, error) {
+	var x Index
+	at := make(map[string]int)
+	sc := bufio.NewScanner(r)
+	for n := 1; sc.Scan(); n++ {
+		f := strings.Fields(sc.Text())
+		switch {
+		case len(f) == 0:
+		case f[0] == "module" && len(f) == 5:
+			m := Module{Name: f[1], Kind: Kind(f[2]), File: f[3]}
+			if !m.Kind.Valid() {
+				return nil, fmt.Errorf("module index line %d: %q is not a kind of module", n, f[2])
+			}
+			if f[4] != "-" {
+				m.Needs = strings.Split(f[4], ",")
+			}
+			if _, dup := at[m.Name]; dup {
+				return nil, fmt.Errorf("module index line %d: %s is listed twice", n, m.Name)
+			}
+			at[m.Name] = len(x)
+			x = append(x, m)
+		case f[0] == "alias" && len(f) == 3:
+			i, ok := at[f[1]]
+			if !ok {
+				return nil, fmt.Errorf("module index line %d: alias of %s, which is not in the index", n, f[1])
+			}
+			x[i].Aliases = append(x[i].Aliases, f[2])
+		default:
+			return nil, fmt.Errorf("module index line %d: %q is neither a module nor an alias", n, sc.Text())
+		}
+	}
+	if err := sc.Err(); err != nil {
+		return nil, fmt.Errorf("read module index: %w", err)
+	}
+	for _, m := range x {
+		for _, need := range m.Needs {
+			if _, ok := at[need]; !ok {
+				return nil, fmt.Errorf("module index: %s needs %s, which is not in the index", m.Name, need)
+			}
+		}
+	}
+	return x, nil
+}
+
+// Find returns the names of the modules that are called want or answer to it.
+func (x Index) Find(want string) []string {
+	want = Normal(want)
+	var out []string
+	for _, m := range x {
+		if m.Name == want || m.answers(want) {
+			out = append(out, m.Name)
+		}
+	}
+	return out
+}
+
+// answers reports whether an alias pattern matches; want is in Normal form.
+func (m *Module) answers(want string) bool {
+	for _, a := range m.Aliases {
+		// Almost all patterns differ before their first wildcard, and at boot
+		// some thousand are compared with every device: path.Match is slow.
+		if i := strings.IndexAny(a, "*?["); i < 0 {
+			if a == want {
+				return true
+			}
+			continue
+		} else if !strings.HasPrefix(want, a[:i]) {
+			continue
+		}
+		if ok, err := path.Match(a, want); err == nil && ok {
+			return true
+		}
+	}
+	return false
+}

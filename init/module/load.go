@@ -1,0 +1,172 @@
+package module
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Insert puts the module in a file into the kernel. Loader uses finit_module(2);
+// tests count.
+type Insert func(file string) error
+
+// Finit is Insert on the running kernel. A module that is already there is no
+// error.
+func Finit(file string) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	err = unix.FinitModule(int(f.Fd()), "", 0)
+	if errors.Is(err, unix.EEXIST) {
+		return nil
+	}
+	return err
+}
+
+// Loader loads modules of one index. It is not safe for concurrent use.
+type Loader struct {
+	index  Index
+	dir    string
+	insert Insert
+	byName map[string]*Module
+	loaded map[string]error // with the error of the attempt
+	order  []string
+}
+
+// Open reads the index at path; module files lie beside it.
+func Open(path string, insert Insert) (*Loader, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("open module index: %w", err)
+	}
+	defer f.Close()
+	x, err := ReadIndex(f)
+	if err != nil {
+		return nil, err
+	}
+	l := &Loader{
+		index: x, dir: filepath.Dir(path), insert: insert,
+		byName: make(map[string]*Module, len(x)), loaded: make(map[string]error),
+	}
+	for i := range x {
+		l.byName[x[i].Name] = &x[i]
+	}
+	return l, nil
+}
+
+// Loaded returns the modules loaded through l, in the order of loading.
+func (l *Loader) Loaded() []string { return slices.Clone(l.order) }
+
+// Load loads the module called name, or all that answer to it as an alias,
+// with what they need.
+func (l *Loader) Load(name string) error {
+	names := l.index.Find(name)
+	if len(names) == 0 {
+		return fmt.Errorf("load module %s: not in the image; add it to buildroot/modules.txt", name)
+	}
+	var errs []error
+	for _, n := range names {
+		errs = append(errs, l.load(n, nil))
+	}
+	return errors.Join(errs...)
+}
+
+func (l *Loader) load(name string, path []string) error {
+	if err, done := l.loaded[name]; done {
+		return err
+	}
+	if slices.Contains(path, name) {
+		return fmt.Errorf("load module %s: needs itself through %s", name, strings.Join(path, ", "))
+	}
+	m := l.byName[name]
+	var err error
+	for _, need := range m.Needs {
+		if e := l.load(need, append(slices.Clone(path), name)); e != nil && err == nil {
+			err = fmt.Errorf("load module %s: %w", name, e)
+		}
+	}
+	// Soft dependencies may fail (crc32c_intel without the instruction), so
+	// only the module itself decides.
+	if e := l.insert(filepath.Join(l.dir, m.File)); e == nil {
+		err = nil
+		l.order = append(l.order, name)
+	} else if err == nil {
+		err = fmt.Errorf("load module %s: %w", name, e)
+	}
+	l.loaded[name] = err
+	return err
+}
+
+// Boot loads all modules of kind Boot, and returns an error for each that
+// could not be loaded.
+func (l *Loader) Boot() []error {
+	var errs []error
+	for _, m := range l.index {
+		if m.Kind == Boot {
+			if err := l.load(m.Name, nil); err != nil {
+				errs = append(errs, err)
+			}
+		}
+	}
+	return errs
+}
+
+// Hardware loads the modules of the given kind, Hardware or Late, whose devices
+// are in sysfs at root ("/sys"). A driver can make new devices appear (virtio_pci makes virtio
+// devices, lpc_ich makes a watchdog), so it looks again until nothing is new.
+func (l *Loader) Hardware(root string, kind Kind) []error {
+	var errs []error
+	seen := make(map[string]bool)
+	for {
+		fresh := false
+		for _, alias := range modaliases(root) {
+			if seen[alias] {
+				continue
+			}
+			seen[alias], fresh = true, true
+			alias = Normal(alias)
+			for i := range l.index {
+				m := &l.index[i]
+				if m.Kind != kind || !m.answers(alias) {
+					continue
+				}
+				if _, done := l.loaded[m.Name]; done {
+					continue
+				}
+				if err := l.load(m.Name, nil); err != nil {
+					errs = append(errs, err)
+				}
+			}
+		}
+		if !fresh {
+			return errs
+		}
+	}
+}
+
+// modaliases returns what the devices on all buses call themselves, sorted.
+func modaliases(root string) []string {
+	files, err := filepath.Glob(filepath.Join(root, "bus/*/devices/*/modalias"))
+	if err != nil {
+		return nil
+	}
+	var out []string
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			continue // the device has gone
+		}
+		if s := strings.TrimSpace(string(b)); s != "" {
+			out = append(out, s)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}

@@ -1,0 +1,75 @@
+package main
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/twinkeep/twinkeep/ha/member"
+	"github.com/twinkeep/twinkeep/init/addon"
+	"github.com/twinkeep/twinkeep/init/console"
+	"github.com/twinkeep/twinkeep/init/supervise"
+)
+
+const (
+	twinkeep = "/bin/twinkeep"
+	shell    = "/bin/gosh"
+)
+
+// services lists what PID 1 keeps running, in start order. Consoles come first:
+// they work however long the others take. had stops as soon as nothing waits
+// for it, which is at once.
+func (m *machine) services() []supervise.Service {
+	exists := func(p string) bool { _, err := os.Stat(p); return err == nil }
+	var out []supervise.Service
+	serial := ""
+	if m.board != nil {
+		serial = m.board.Console.Device
+	}
+	for _, tty := range console.Devices(m.cmdline, serial, exists) {
+		out = append(out, supervise.Service{
+			Name:        "console-" + filepath.Base(tty),
+			Argv:        []string{twinkeep, "cli"},
+			Fallback:    []string{shell},
+			TTY:         tty,
+			Dir:         "/root",
+			StopTimeout: time.Second,
+		})
+	}
+	dirs := []string{"--config", "/etc/twinkeep", "--state", "/data", "--run", runDir}
+	out = append(out,
+		supervise.Service{
+			Name:         "gatewayd",
+			Argv:         append([]string{twinkeep, "gatewayd"}, dirs...),
+			ReadyTimeout: 30 * time.Second,
+			Critical:     true,
+		},
+		supervise.Service{
+			Name:         "had",
+			Argv:         append([]string{twinkeep, "had"}, dirs...),
+			After:        []string{"gatewayd"},
+			ReadyTimeout: 30 * time.Second,
+			StopTimeout:  2 * time.Second,
+			Critical:     true,
+			OnExit:       m.sayFarewell,
+		})
+	var taken []string
+	for _, s := range out {
+		taken = append(taken, s.Name)
+	}
+	more, errs := addon.Load(addon.Dir, taken)
+	for _, err := range errs {
+		m.complain("%v", err)
+	}
+	return append(out, more...)
+}
+
+// sayFarewell speaks for a had that has died: it sends the frames that had has
+// signed beforehand, so that the peers need not wait for the dead time. After
+// an orderly end there are none, and nothing is sent.
+func (m *machine) sayFarewell(context.Context, supervise.ExitStatus) {
+	if err := member.Farewell(runDir); err != nil {
+		m.note("farewell for had: %v", err)
+	}
+}
