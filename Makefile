@@ -1,5 +1,5 @@
 # Everything is a command of its own; this file only gives the usual ones a name.
-# Variables: M=a|b|lan|wan (console), KEEP=1 (demo), BOARD, KERNEL, N (benches).
+# Variables: M=a|b|host|server (console), KEEP=1 (demo), BOARD, KERNEL, N (benches).
 
 GO      ?= go
 BOARD   ?= qemu-x86_64
@@ -14,7 +14,7 @@ help: ## Show this list
 demo: need-demo image ## Build the image, start the lab, cut the active member's power, show the takeover (KEEP=1 leaves it running)
 	$(GO) run ./tools/lab demo $(if $(KEEP),--keep)
 
-console: ## Open a member's serial console (M=a, b, lan, wan; leave with Ctrl-])
+console: ## Open a member's serial console (M=a, b, host, server; leave with Ctrl-])
 	@$(GO) run ./tools/lab console $(or $(M),a)
 
 stop: ## Stop a lab that was left running

@@ -1,14 +1,15 @@
 #!/bin/sh
-# need.sh demo|image|test|bench: installs the Debian or Ubuntu packages that a target needs and that are missing,
+# need.sh image|demo|test|bench: installs the Debian or Ubuntu packages that a target needs and that are missing,
 # and says which. It changes nothing when nothing is missing.
 set -eu
 
+kernel=
 case "${1:-}" in
-image) want="dpkg:dpkg depmod:kmod" ;;
-demo)  want="dpkg:dpkg depmod:kmod qemu-system-x86_64:qemu-system-x86" ;;
-test)  want="dpkg:dpkg depmod:kmod qemu-system-x86_64:qemu-system-x86 ip:iproute2 nft:nftables ping:iputils-ping sysctl:procps" ;;
+image) want="dpkg:dpkg xz:xz-utils"; kernel=yes ;;
+demo)  want="qemu-system-x86_64:qemu-system-x86" ;;
+test)  want="qemu-system-x86_64:qemu-system-x86 ip:iproute2 nft:nftables ping:iputils-ping sysctl:procps" ;;
 bench) want="ip:iproute2 nft:nftables ping:iputils-ping sysctl:procps keepalived:keepalived conntrackd:conntrackd conntrack:conntrack" ;;
-*) echo "usage: need.sh demo|image|test|bench" >&2; exit 2 ;;
+*) echo "usage: need.sh image|demo|test|bench" >&2; exit 2 ;;
 esac
 
 PATH=$PATH:/usr/sbin:/sbin
@@ -16,14 +17,22 @@ missing=
 for w in $want; do
 	command -v "${w%%:*}" >/dev/null 2>&1 || missing="$missing ${w##*:}"
 done
-[ -n "$missing" ] || exit 0
+
+# The kernel comes from a package that is only downloaded; for that apt must know it.
+known() { apt-cache show linux-image-amd64 >/dev/null 2>&1 || apt-cache show linux-image-generic >/dev/null 2>&1; }
+update=
+[ -z "$missing" ] || update=yes
+[ -z "$kernel" ] || known || update=yes
+[ -n "$update" ] || exit 0
 
 if ! command -v apt-get >/dev/null 2>&1; then
-	echo "need.sh: this machine has no apt-get; install these yourself:$missing" >&2
+	echo "need.sh: this machine has no apt-get; install these yourself:${missing:- a Debian kernel package source}" >&2
 	exit 1
 fi
 sudo=
 [ "$(id -u)" = 0 ] || sudo=sudo
-echo "installing for 'make $1':$missing"
+echo "apt-get update (for 'make $1')"
 $sudo apt-get update -qq
+[ -n "$missing" ] || exit 0
+echo "installing for 'make $1':$missing"
 $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null

@@ -161,12 +161,12 @@ func howTo(l *scenario.Lab) string {
 	b.WriteString("\nthe lab keeps running:\n")
 	for _, h := range l.Topology.Hosts {
 		if l.Machines[h.Name].Running() {
-			fmt.Fprintf(&b, "  go run ./tools/lab console %-7s # %s, log %s\n", h.Name, h.Role, l.Log(h.Name))
+			fmt.Fprintf(&b, "  make console M=%-7s # %s, log %s\n", h.Name, h.Role, l.Log(h.Name))
 		} else {
 			fmt.Fprintf(&b, "  %s (%s) has no power, log %s\n", h.Name, h.Role, l.Log(h.Name))
 		}
 	}
-	b.WriteString("  go run ./tools/lab status\n  go run ./tools/lab stop\n")
+	b.WriteString("  go run ./tools/lab status\n  make stop\n")
 	return b.String()
 }
 

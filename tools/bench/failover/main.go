@@ -170,7 +170,7 @@ func build(ctx context.Context, binary string, systems []string) error {
 	c := exec.CommandContext(ctx, "go", "build", "-o", binary, "github.com/twinkeep/twinkeep/firmware/twinkeep")
 	c.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := c.CombinedOutput(); err != nil {
-		return fmt.Errorf("build twinkeep: %w\n%s", err, out)
+		return fmt.Errorf("build twinkeep, from within its repository: %w\n%s", err, out)
 	}
 	return nil
 }
