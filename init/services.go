@@ -52,7 +52,8 @@ func (m *machine) services() []supervise.Service {
 			ReadyTimeout: 30 * time.Second,
 			StopTimeout:  2 * time.Second,
 			Critical:     true,
-			OnExit:       m.sayFarewell,
+			OnDying:      m.sayFarewell,
+			OnExit:       func(context.Context, supervise.ExitStatus) { m.sayFarewell() },
 		})
 	var taken []string
 	for _, s := range out {
@@ -68,7 +69,7 @@ func (m *machine) services() []supervise.Service {
 // sayFarewell speaks for a had that has died: it sends the frames that had has
 // signed beforehand, so that the peers need not wait for the dead time. After
 // an orderly end there are none, and nothing is sent.
-func (m *machine) sayFarewell(context.Context, supervise.ExitStatus) {
+func (m *machine) sayFarewell() {
 	if err := member.Farewell(runDir); err != nil {
 		m.note("farewell for had: %v", err)
 	}

@@ -79,6 +79,9 @@ func hadCommand(d *dirs) *cobra.Command {
 			if err := realTime(); err != nil {
 				log.Warn("not running in real time; a busy machine can cost this member its role", "err", err)
 			}
+			if err := supervise.HoldLife(); err != nil {
+				log.Warn("the supervisor will notice the end of this process late", "err", err)
+			}
 			ctx, cancel := stopping()
 			defer cancel()
 			return had.Run(ctx, had.Options{ConfigDir: d.config, StateDir: d.state, RunDir: d.run, Ready: ready, Log: log})
@@ -123,6 +126,11 @@ func supervised(d *dirs, self string) error {
 	ctx, cancel := stopping()
 	defer cancel()
 	j := supervise.NewJournal(0, 0)
+	farewell := func() {
+		if err := member.Farewell(d.run); err != nil {
+			j.Appendf("run", "farewell for had: %v", err)
+		}
+	}
 	go j.Mirror(context.Background(), 0, os.Stderr)
 	s, err := supervise.New(supervise.Config{
 		Name: "run", RunDir: d.run, Journal: j,
@@ -130,11 +138,7 @@ func supervised(d *dirs, self string) error {
 		Services: []supervise.Service{
 			{Name: "gatewayd", Argv: append([]string{self, "gatewayd"}, d.args()...), ReadyTimeout: 30 * time.Second, Critical: true},
 			{Name: "had", Argv: append([]string{self, "had"}, d.args()...), After: []string{"gatewayd"}, ReadyTimeout: 30 * time.Second,
-				StopTimeout: 2 * time.Second, Critical: true, OnExit: func(context.Context, supervise.ExitStatus) {
-					if err := member.Farewell(d.run); err != nil {
-						j.Appendf("run", "farewell for had: %v", err)
-					}
-				}},
+				StopTimeout: 2 * time.Second, Critical: true, OnDying: farewell, OnExit: func(context.Context, supervise.ExitStatus) { farewell() }},
 		},
 	})
 	if err != nil {

@@ -11,7 +11,10 @@ import (
 	"github.com/twinkeep/twinkeep/ha/wire"
 )
 
-const farewellDir = "farewell"
+const (
+	farewellDir = "farewell"
+	saidSuffix  = ".said" // while it is being said
+)
 
 // writeFarewell leaves one signed farewell frame per NIC in the run directory. The supervisor sends them the
 // moment this process dies: they shut the gate on their way out and tell the peers, who need not wait
@@ -19,7 +22,7 @@ const farewellDir = "farewell"
 // the member out.
 func (m *Member) writeFarewell() error {
 	dir := filepath.Join(m.cfg.RunDir, farewellDir)
-	if err := os.RemoveAll(dir); err != nil {
+	if err := errors.Join(os.RemoveAll(dir), os.RemoveAll(dir+saidSuffix)); err != nil {
 		return fmt.Errorf("clear the old farewell: %w", err)
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -43,9 +46,18 @@ func removeFarewell(runDir string) { os.RemoveAll(filepath.Join(runDir, farewell
 // Farewell sends what a member that died left behind in its run directory: its gate shuts and its peers
 // take over at once. It is no error when nothing was left, as after an orderly stop.
 func Farewell(runDir string) error {
-	dir := filepath.Join(runDir, farewellDir)
+	// Taken away first: it is said once, whoever comes.
+	dir := filepath.Join(runDir, farewellDir+saidSuffix)
+	err := os.Rename(filepath.Join(runDir, farewellDir), dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("take the farewell: %w", err)
+	}
+	defer os.RemoveAll(dir)
 	entries, err := os.ReadDir(dir)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err != nil {
 		return fmt.Errorf("read farewell: %w", err)
 	}
 	var errs []error
@@ -59,6 +71,5 @@ func Farewell(runDir string) error {
 		}
 		errs = append(errs, err)
 	}
-	removeFarewell(runDir)
 	return errors.Join(errs...)
 }

@@ -187,6 +187,9 @@ func (c *children) launch(s *Service, argv []string) (*process, error) {
 	if s.ReadyTimeout > 0 {
 		attr.Env = append(attr.Env, ReadyEnv+"=3")
 	}
+	if s.OnDying != nil {
+		attr.Env = append(attr.Env, fmt.Sprintf("%s=%d", LifeEnv, io.lifeFD))
+	}
 
 	ch := &child{exited: make(chan ExitStatus, 1)}
 	pid, done := 0, make(chan error)
@@ -201,6 +204,7 @@ func (c *children) launch(s *Service, argv []string) (*process, error) {
 	}
 	p := &process{pid: pid, exited: ch.exited, signal: func(sig syscall.Signal) { c.kill(pid, sig) }}
 	p.ready = io.watchReady()
+	io.watchLife(s.OnDying)
 	p.drained = io.watchOutput(func(r *os.File) { c.journal.capture(s.Name, r) })
 	return p, nil
 }

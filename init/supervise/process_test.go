@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -302,6 +303,7 @@ func TestAPI(t *testing.T) {
 	socket := filepath.Join(dir, SocketName)
 	c := client(socket)
 	eventually(t, "a ready", func() bool { return services(c)["a"].State == Ready })
+	eventually(t, "a's line", func() bool { lines, _ := s.Journal().Since(0, "a"); return len(lines) == 1 }) // before it is restarted
 	if info, err := os.Stat(socket); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("socket: %v %v", info.Mode(), err)
 	}
@@ -375,4 +377,18 @@ func TestShutdownWithoutPower(t *testing.T) {
 	if resp.StatusCode != http.StatusNotImplemented {
 		t.Errorf("status %s", resp.Status)
 	}
+}
+
+// TestOnDying: the hook comes when the process dies, once, and not before.
+func TestOnDying(t *testing.T) {
+	var dying atomic.Int32
+	a := sh("a", `exec sleep 1000`)
+	a.OnDying = func() { dying.Add(1) }
+	s := start(t, a)
+	eventually(t, "a runs", func() bool { return s.Services()[0].PID > 0 })
+	if n := dying.Load(); n != 0 {
+		t.Fatalf("called %d times while it lives", n)
+	}
+	syscall.Kill(s.Services()[0].PID, syscall.SIGKILL)
+	eventually(t, "the hook", func() bool { return dying.Load() == 1 })
 }

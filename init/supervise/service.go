@@ -40,6 +40,11 @@ type Service struct {
 	// output is not journalled, and ending normally is not a failure: a
 	// console session ends when its user logs out.
 	TTY string
+	// OnDying, if set, is called when the process begins to die, which can be
+	// long before the kernel reports its exit: a process with raw sockets on
+	// several NICs waits tens of milliseconds for each of them to be released
+	// first. The process must have called HoldLife.
+	OnDying func()
 	// OnExit, if set, is called at once when the process has died, whatever
 	// the reason. The context ends after HookTimeout.
 	OnExit func(ctx context.Context, status ExitStatus)

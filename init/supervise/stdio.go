@@ -9,10 +9,12 @@ import (
 // stdio holds the descriptors between the supervisor and one child: output,
 // readiness, or a terminal.
 type stdio struct {
-	files  []uintptr // as ForkExec wants them: 0, 1, 2, and 3 for readiness
+	files  []uintptr // as ForkExec wants them: 0, 1, 2, then readiness and life
 	theirs []*os.File
 	output *os.File // our end of stdout and stderr; nil on a terminal
 	ready  *os.File // our end of readiness; nil when the child does not report
+	life   *os.File // our end of the life pipe; nil when nobody asked
+	lifeFD int      // the child's number of it
 }
 
 func openStdio(s *Service) (*stdio, error) {
@@ -52,6 +54,14 @@ func openStdio(s *Service) (*stdio, error) {
 		io.theirs, io.ready = append(io.theirs, w), r
 		io.files = append(io.files, w.Fd())
 	}
+	if s.OnDying != nil {
+		r, w, err := os.Pipe()
+		if err != nil {
+			return fail(fmt.Errorf("life pipe: %w", err))
+		}
+		io.theirs, io.life, io.lifeFD = append(io.theirs, w), r, len(io.files)
+		io.files = append(io.files, w.Fd())
+	}
 	return io, nil
 }
 
@@ -63,7 +73,7 @@ func (io *stdio) closeChildSide() {
 }
 
 func (io *stdio) closeOurSide() {
-	for _, f := range []*os.File{io.output, io.ready} {
+	for _, f := range []*os.File{io.output, io.ready, io.life} {
 		if f != nil {
 			f.Close()
 		}
@@ -86,6 +96,18 @@ func (io *stdio) watchReady() <-chan struct{} {
 		}
 	}()
 	return ready
+}
+
+// watchLife calls dying when the child's end of the life pipe is closed.
+func (io *stdio) watchLife(dying func()) {
+	if io.life == nil {
+		return
+	}
+	go func() {
+		defer io.life.Close()
+		io.life.Read(make([]byte, 1)) // nobody writes: this is the end
+		dying()
+	}()
 }
 
 // watchOutput runs capture on the child's output and returns a channel that is

@@ -106,8 +106,8 @@ func (r *Result) failovers(b *strings.Builder) {
   removes them from the one without keepalived.
 - planned: Twinkeep by POST /v1/deactivate (`+"`ha -deactivate`"+`), keepalived by SIGTERM to it (as systemctl stop).
 - had: only Twinkeep's HA daemon gets SIGKILL; its supervisor sends the farewell.
-- Source port kept: the flow came out of the same translated port after the takeover. SNAT is fully random for both, so it
-  can only by replication of connections: conntrackd does that, Twinkeep does not yet. Its flows start anew, with a new port.
+- Source port kept: the flow came out of the same translated port after the takeover. SNAT is fully random for both, so only
+  replication of connections can do that. Where it was not kept, the flow was forwarded again, but as a new connection.
 - Role flips by themselves: takeovers beyond the one that the event caused, until the pair was whole again.
 - conntrackd runs without `+"`conntrackd -t`"+` of its stock script, which empties the standby's table a minute later.
 `, window, ms(cut))

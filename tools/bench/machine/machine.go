@@ -55,7 +55,8 @@ func version(name string, args ...string) string {
 	if err != nil && line == "" {
 		return name + " of unknown version"
 	}
-	return line
+	line, _, _ = strings.Cut(line, " Licensed")
+	return strings.TrimRight(line, ".")
 }
 
 // CPUModel finds the model in the text of /proc/cpuinfo.
