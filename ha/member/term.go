@@ -28,8 +28,10 @@ func openTerm(dir string) (*termFile, error) {
 	case err != nil:
 		err = fmt.Errorf("read the remembered term: %w", err)
 	default:
-		if t.last, err = strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64); err != nil {
-			err = fmt.Errorf("the remembered term in %s is damaged, starting from the peers' term: %w", t.path, err)
+		if term, bad := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 63); bad == nil { // wire.MaxTerm
+			t.last = term
+		} else {
+			err = fmt.Errorf("the remembered term in %s is damaged, starting from the peers' term: %w", t.path, bad)
 		}
 	}
 	go t.run()

@@ -25,6 +25,10 @@ const (
 // FinalSeq is the sequence of a farewell: after it nothing of the same boot is accepted.
 const FinalSeq = ^uint64(0)
 
+// MaxTerm is the highest term; a cluster that changed its holder every millisecond would reach it in 292 million
+// years, so a higher one is an error, and adding one to a term cannot overflow.
+const MaxTerm = 1<<63 - 1
+
 // Ineligible is the demotion of a member that must not become active whatever happens.
 const Ineligible = ^uint16(0)
 
@@ -157,7 +161,7 @@ func ParseBeat(p []byte) (Beat, error) {
 		PolicyRevision: be.Uint64(p[56:]), PolicyDigest: be.Uint64(p[64:]), Order: Order(p[OffsetOrder]),
 	}
 	n, x := int(p[72]), int(be.Uint16(p[74:]))
-	if b.Version == 0 || b.Cluster == 0 || b.Member == 0 || b.Member > MaxHeard || b.State < Init || b.State > Down || b.Order > Drain || n > MaxHeard {
+	if b.Version == 0 || b.Cluster == 0 || b.Member == 0 || b.Member > MaxHeard || b.State < Init || b.State > Down || b.Order > Drain || b.Term > MaxTerm || n > MaxHeard {
 		return Beat{}, Malformed
 	}
 	switch want := headLen + n*heardLen + x; {

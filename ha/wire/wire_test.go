@@ -141,6 +141,8 @@ func TestRefusals(t *testing.T) {
 	seal := func(b Beat) []byte { return AppendFrame(nil, sampleEnvelope, key(t).Seal(b.Append(nil))) }
 	bad := sample
 	bad.Member = 9
+	term := sample
+	term.Term = MaxTerm + 1
 	order := sample
 	order.Order = 9
 	cases := []struct {
@@ -166,6 +168,7 @@ func TestRefusals(t *testing.T) {
 		{"oversized", AppendFrame(nil, sampleEnvelope, make([]byte, MaxPayload+1)), Oversized},
 		{"member 9", seal(bad), Malformed},
 		{"unknown order", seal(order), Malformed},
+		{"term beyond the highest", seal(term), Malformed},
 		{"payload longer than its lengths", AppendFrame(nil, sampleEnvelope, key(t).Seal(append(sample.Append(nil), 0))), Oversized},
 		{"payload shorter than its lengths", AppendFrame(nil, sampleEnvelope, key(t).Seal(sample.Append(nil)[:90])), Truncated},
 		{"other magic", AppendFrame(nil, sampleEnvelope, key(t).Seal(append([]byte{0, 0}, sample.Append(nil)[2:]...))), NotHeartbeat},
