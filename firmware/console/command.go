@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -21,9 +22,10 @@ const DefaultRun = "/run/twinkeep"
 
 // Options of the command tree.
 type Options struct {
-	Run     string   // directory of the sockets; DefaultRun when empty, --run overrides it
-	Version string   // what the command version shows
-	Shell   []string // what the command shell runs; /bin/gosh or $SHELL when empty
+	Run      string        // directory of the sockets; DefaultRun when empty, --run overrides it
+	Version  string        // what the command version shows
+	Patience time.Duration // how long the interactive console waits for the daemons before its first prompt; 0 means 15 s
+	Shell    []string      // what the command shell runs; /bin/gosh or $SHELL when empty
 }
 
 // session is what the commands of one tree share.

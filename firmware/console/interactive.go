@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -98,16 +99,40 @@ func (c *console) prompt(ctx context.Context) string {
 	return name + ":/> "
 }
 
+// defaultPatience is for a box that is still starting: consoles come first.
+const defaultPatience = 15 * time.Second
+
+// started waits for gatewayd and gives its view of the node file.
+func (c *console) started(ctx context.Context, client *api.Client) (api.NodeStatus, error) {
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(c.opts.Patience, defaultPatience))
+	defer cancel()
+	for told := false; ; {
+		s, err := client.Node(ctx)
+		if err == nil {
+			return s, nil
+		}
+		if !told {
+			told = true
+			fmt.Fprintln(c.term, "Waiting for the services to start.")
+		}
+		select {
+		case <-ctx.Done():
+			return s, err
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
 // greet tells the operator about a bad node file before the first prompt.
 func (c *console) greet(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, quick)
-	defer cancel()
 	client := api.NewClient(either(c.opts.Run, DefaultRun))
-	status, err := client.Node(ctx)
+	status, err := c.started(ctx, client)
 	if err != nil {
 		PrintError(c.term, err)
 		return
 	}
+	ctx, cancel := context.WithTimeout(ctx, quick)
+	defer cancel()
 	if len(status.Errors) == 0 {
 		return
 	}

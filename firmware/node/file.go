@@ -154,16 +154,12 @@ func Redact(data []byte) []byte {
 }
 
 // Unredact puts the key of the old file back where a redacted one is saved, so that a file can be shown, edited and
-// pasted back without the key ever being on the screen.
+// pasted back without the key ever being on the screen. The old file need not be valid: a bad one is what operators
+// mend this way.
 func Unredact(data, old []byte) []byte {
-	n, _, err := Parse("", old)
-	if err != nil || n.Cluster == nil || n.Cluster.Key.IsZero() {
+	was, is := keyLine.FindAllSubmatchIndex(old, 2), keyLine.FindSubmatchIndex(data)
+	if len(was) != 1 || is == nil || string(data[is[4]:is[5]]) != redacted {
 		return data
 	}
-	key := base64.StdEncoding.EncodeToString(n.Cluster.Key[:])
-	m := keyLine.FindSubmatchIndex(data)
-	if m == nil || string(data[m[4]:m[5]]) != redacted {
-		return data
-	}
-	return bytes.Join([][]byte{data[:m[4]], []byte(key), data[m[5]:]}, nil)
+	return bytes.Join([][]byte{data[:is[4]], old[was[0][4]:was[0][5]], data[is[5]:]}, nil)
 }

@@ -17,10 +17,11 @@ type peer struct {
 	lastHeard Instant
 	lastOn    int // index of the interface it was last heard on, -1 if never
 
-	nonce   uint64                    // the boot we believe in, 0 if none yet
-	retired []uint64                  // boots that have ended: never believed again
-	newest  [MaxInterfaces + 1]uint64 // highest sequence accepted, by the sender's interface number
-	heard   [MaxInterfaces]heard      // by our interface index: what we echo
+	nonce    uint64                    // the boot we believe in, 0 if none yet
+	departed uint64                    // the boot that said farewell last, 0 if none
+	retired  []uint64                  // boots that have ended: never believed again
+	newest   [MaxInterfaces + 1]uint64 // highest sequence accepted, by the sender's interface number
+	heard    [MaxInterfaces]heard      // by our interface index: what we echo
 
 	view wire.Beat // the newest accepted heartbeat
 	gone string    // why it is not alive
@@ -155,10 +156,14 @@ func (m *Machine) retire(p *peer) {
 }
 
 func (m *Machine) farewell(iface int, p *peer, b wire.Beat) {
+	if p.departed != 0 && b.Nonce == p.departed {
+		return // it was said on every interface, and heard on another one already
+	}
 	if b.Nonce != p.nonce || p.nonce == 0 {
 		m.refuse(iface, wire.Replay, "")
 		return
 	}
+	p.departed = b.Nonce
 	m.retire(p)
 	m.bury(p, fmt.Sprintf("%s said farewell on %s", m.name(p.id), m.cfg.Interfaces[iface].Name))
 }
