@@ -53,7 +53,9 @@ func newOperator(t *testing.T, run string) *operator {
 	t.Helper()
 	in, keys := io.Pipe()
 	o := &operator{screen: new(screen), t: t, keys: keys, end: func() { keys.Close() }, done: make(chan error, 1)}
-	go func() { o.done <- Interactive(t.Context(), in, o.screen, Options{Run: run, Version: "0.1", Patience: 200 * time.Millisecond}) }()
+	go func() {
+		o.done <- Interactive(t.Context(), in, o.screen, Options{Run: run, Version: "0.1", Patience: 200 * time.Millisecond})
+	}()
 	t.Cleanup(o.end)
 	return o
 }
