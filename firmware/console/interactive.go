@@ -104,22 +104,18 @@ const defaultPatience = 15 * time.Second
 
 // started waits for gatewayd and gives its view of the node file.
 func (c *console) started(ctx context.Context, client *api.Client) (api.NodeStatus, error) {
-	ctx, cancel := context.WithTimeout(ctx, cmp.Or(c.opts.Patience, defaultPatience))
-	defer cancel()
-	for told := false; ; {
-		s, err := client.Node(ctx)
-		if err == nil {
-			return s, nil
+	end := time.Now().Add(cmp.Or(c.opts.Patience, defaultPatience))
+	for told := false; ; told = true {
+		once, cancel := context.WithTimeout(ctx, quick)
+		s, err := client.Node(once)
+		cancel()
+		if err == nil || ctx.Err() != nil || time.Now().After(end) {
+			return s, err
 		}
 		if !told {
-			told = true
 			fmt.Fprintln(c.term, "Waiting for the services to start.")
 		}
-		select {
-		case <-ctx.Done():
-			return s, err
-		case <-time.After(100 * time.Millisecond):
-		}
+		time.Sleep(100 * time.Millisecond)
 	}
 }
 

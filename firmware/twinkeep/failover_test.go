@@ -302,3 +302,30 @@ func TestGateFlushedByHand(t *testing.T) {
 	time.Sleep(300 * time.Millisecond)
 	onlyOwners(t, stop(), "a")
 }
+
+// TestFlood: a stranger on the LAN sends heartbeats with a bad tag as fast as it can. Roles do not change, and most of
+// the flood never reaches had.
+func TestFlood(t *testing.T) {
+	p := started(t)
+	conn := p.Switch.Raw("a-lan")
+	defer conn.Close()
+	mac := wire.BeatMAC(0x0c, 7)
+	frame := wire.AppendFrame(nil, wire.Envelope{Dst: mac, Src: wire.MAC{2, 0, 0, 0, 0, 9}, SrcIP: netip.MustParseAddr("10.1.0.66"), DstIP: netip.MustParseAddr("10.1.0.255")}, make([]byte, 110))
+	before, sent := p.A.Status(), 0
+	for end := time.Now().Add(2 * time.Second); time.Now().Before(end); {
+		for range 100 {
+			if _, err := conn.WriteTo(frame, &packet.Addr{HardwareAddr: mac[:]}); err == nil {
+				sent++
+			}
+		}
+	}
+	a, b := p.A.Status(), p.B.Status()
+	if a.State != "ACTIVE" || b.State != "STANDBY" || a.Failover.Count != before.Failover.Count || a.Term != before.Term {
+		t.Errorf("after %d frames: a %s term %d, b %s", sent, a.State, a.Term, b.State)
+	}
+	seen := a.Rejected["bad_tag"] - before.Rejected["bad_tag"]
+	t.Logf("%d frames sent, %d looked at", sent, seen)
+	if sent > 100000 && seen > uint64(sent)/2 {
+		t.Errorf("had looked at %d of %d frames", seen, sent)
+	}
+}

@@ -19,6 +19,8 @@
 // leaks the element's memory and its place in the set (net/netfilter/nft_set_hash.c, nft_rhash_delete). The set's timeouts
 // count jiffies: a lease is rounded down to them, so it never outlives its nominal time.
 //
+// The gate also limits the rate of incoming heartbeats per NIC, see floodRate.
+//
 // The gate sits on the parent NIC and not on the macvlan, before flowtables (priority -500): a macvlan takes
 // its frames behind the parent's ingress hook. ARP for a virtual address can leave only from its shared MAC,
 // whatever the ARP parameters of the box say.
