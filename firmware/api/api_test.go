@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -16,45 +15,25 @@ import (
 
 	"github.com/twinkeep/twinkeep/firmware/node"
 	"github.com/twinkeep/twinkeep/init/supervise"
+	"github.com/twinkeep/twinkeep/init/unixhttp"
 )
 
 // serve puts a handler on a socket until the test ends.
 func serve(t *testing.T, path string, h http.Handler) {
 	t.Helper()
-	ln, err := Listen(path)
+	ln, err := unixhttp.Listen(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
-	go func() { done <- Serve(ctx, ln, h) }()
+	go func() { done <- unixhttp.Serve(ctx, ln, h) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("Serve: %v", err)
 		}
 	})
-}
-
-func TestListen(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "a.sock")
-	stale, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	stale.SetUnlinkOnClose(false)
-	stale.Close()
-	serve(t, path, http.NotFoundHandler())
-	info, err := os.Stat(path)
-	if err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("mode %v, %v; want 0600", info.Mode(), err)
-	}
-	if _, err := Listen(path); err == nil {
-		t.Error("a socket that is served was taken over")
-	}
-	if _, err := Listen(filepath.Join(t.TempDir(), "none", "a.sock")); err == nil {
-		t.Error("no error without the directory")
-	}
 }
 
 func TestErrors(t *testing.T) {

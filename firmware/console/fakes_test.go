@@ -14,6 +14,7 @@ import (
 	"github.com/twinkeep/twinkeep/firmware/node"
 	"github.com/twinkeep/twinkeep/ha/member"
 	"github.com/twinkeep/twinkeep/init/supervise"
+	"github.com/twinkeep/twinkeep/init/unixhttp"
 )
 
 // fakes are the three daemons of a member, with had and gatewayd in a state that the test chooses.
@@ -107,13 +108,13 @@ func newFakes(t *testing.T) *fakes {
 		f.called("follow ended")
 	})
 	for socket, h := range map[string]http.Handler{api.HadSocket: had, api.GatewaydSocket: gw, api.InitSocket: pid1} {
-		ln, err := api.Listen(filepath.Join(f.run, socket))
+		ln, err := unixhttp.Listen(filepath.Join(f.run, socket))
 		if err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(context.Background())
 		done := make(chan error)
-		go func() { done <- api.Serve(ctx, ln, h) }()
+		go func() { done <- unixhttp.Serve(ctx, ln, h) }()
 		t.Cleanup(func() { cancel(); <-done })
 	}
 	return f

@@ -13,6 +13,7 @@ import (
 	"github.com/twinkeep/twinkeep/firmware/netconf"
 	"github.com/twinkeep/twinkeep/firmware/node"
 	"github.com/twinkeep/twinkeep/firmware/ruleset"
+	"github.com/twinkeep/twinkeep/init/unixhttp"
 )
 
 // Options of Run.
@@ -45,7 +46,7 @@ func Run(ctx context.Context, opts Options) error {
 	if err := os.MkdirAll(opts.RunDir, 0o755); err != nil {
 		return fmt.Errorf("gatewayd: %w", err)
 	}
-	ln, err := api.Listen(filepath.Join(opts.RunDir, api.GatewaydSocket))
+	ln, err := unixhttp.Listen(filepath.Join(opts.RunDir, api.GatewaydSocket))
 	if err != nil {
 		return fmt.Errorf("gatewayd: %w", err)
 	}
@@ -61,7 +62,7 @@ func Run(ctx context.Context, opts Options) error {
 	if opts.Ready != nil {
 		opts.Ready()
 	}
-	return api.Serve(ctx, ln, d.handler())
+	return unixhttp.Serve(ctx, ln, d.handler())
 }
 
 // reload reads the node file and, when it is good, applies it.

@@ -23,6 +23,7 @@ import (
 
 	"github.com/twinkeep/twinkeep/firmware/api"
 	"github.com/twinkeep/twinkeep/firmware/node"
+	"github.com/twinkeep/twinkeep/init/unixhttp"
 )
 
 // TestMain runs the tests in a network namespace of the whole process, because gatewayd's goroutines run on any
@@ -287,7 +288,7 @@ func testConnections(t *testing.T, c *api.Client) {
 func TestSecondInstance(t *testing.T) {
 	needNamespace(t)
 	runDir := t.TempDir()
-	ln, err := api.Listen(filepath.Join(runDir, api.GatewaydSocket))
+	ln, err := unixhttp.Listen(filepath.Join(runDir, api.GatewaydSocket))
 	if err != nil {
 		t.Fatal(err)
 	}

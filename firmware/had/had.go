@@ -20,6 +20,7 @@ import (
 	"github.com/twinkeep/twinkeep/firmware/node"
 	"github.com/twinkeep/twinkeep/ha/member"
 	"github.com/twinkeep/twinkeep/ha/wire"
+	"github.com/twinkeep/twinkeep/init/unixhttp"
 )
 
 // Options of Run.
@@ -44,14 +45,14 @@ func Run(ctx context.Context, o Options) error {
 	if err := os.MkdirAll(o.RunDir, 0o755); err != nil {
 		return fmt.Errorf("had: %w", err)
 	}
-	ln, err := api.Listen(filepath.Join(o.RunDir, api.HadSocket))
+	ln, err := unixhttp.Listen(filepath.Join(o.RunDir, api.HadSocket))
 	if err != nil {
 		return fmt.Errorf("had: %w", err)
 	}
 	defer ln.Close()
 	d := &daemon{Options: o, reload: make(chan struct{}, 1)}
 	served := make(chan error, 1)
-	go func() { served <- api.Serve(ctx, ln, d.handler()) }()
+	go func() { served <- unixhttp.Serve(ctx, ln, d.handler()) }()
 	for ctx.Err() == nil {
 		d.life(ctx)
 	}

@@ -1,16 +1,12 @@
 package supervise
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"os"
 	"strconv"
-	"time"
 )
 
 // Action is what POST /v1/shutdown asks for.
@@ -122,43 +118,4 @@ func fail(w http.ResponseWriter, code int, err error) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
 	json.NewEncoder(w).Encode(ErrorReply{Error: err.Error()})
-}
-
-// listen makes the socket with mode 0600. It is bound under another name and
-// renamed, so that it never exists with other rights and replaces what an
-// earlier process left.
-func listen(path string) (net.Listener, error) {
-	tmp := path + ".new"
-	if err := os.Remove(tmp); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("make API socket: %w", err)
-	}
-	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: tmp, Net: "unix"})
-	if err != nil {
-		return nil, fmt.Errorf("make API socket: %w", err)
-	}
-	ln.SetUnlinkOnClose(false) // it would remove the old name
-	if err = os.Chmod(tmp, 0o600); err == nil {
-		err = os.Rename(tmp, path)
-	}
-	if err != nil {
-		ln.Close()
-		return nil, fmt.Errorf("make API socket: %w", err)
-	}
-	return ln, nil
-}
-
-// serveHTTP serves until ctx ends. Requests that follow the journal end with
-// it.
-func serveHTTP(ctx context.Context, ln net.Listener, h http.Handler) error {
-	srv := &http.Server{
-		Handler:           h,
-		ReadHeaderTimeout: 5 * time.Second,
-		BaseContext:       func(net.Listener) context.Context { return ctx },
-	}
-	stop := context.AfterFunc(ctx, func() { srv.Close() })
-	defer stop()
-	if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
-		return err
-	}
-	return nil
 }

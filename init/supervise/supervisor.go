@@ -10,6 +10,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/twinkeep/twinkeep/init/unixhttp"
 )
 
 // Config is what a Supervisor needs.
@@ -119,7 +121,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	apiCtx, closeAPI := context.WithCancel(context.Background())
 	defer closeAPI()
 	if s.socket != "" {
-		ln, err := listen(s.socket)
+		ln, err := unixhttp.Listen(s.socket)
 		switch {
 		case err == nil:
 			go s.serve(apiCtx, ln)
@@ -201,7 +203,7 @@ func (s *Supervisor) done(ctx context.Context) <-chan struct{} {
 }
 
 func (s *Supervisor) serve(ctx context.Context, ln net.Listener) {
-	if err := serveHTTP(ctx, ln, s.Handler()); err != nil {
+	if err := unixhttp.Serve(ctx, ln, s.Handler()); err != nil {
 		s.journal.Appendf(s.name, "API on %s ended: %v", s.socket, err)
 	}
 }
