@@ -58,6 +58,9 @@ func (m *Machine) compose(iface int) wire.Beat {
 		Nonce: m.cfg.Nonce, Term: m.term, Demotion: m.demotion(), Priority: m.priority(), NN: f.NN,
 		Connections: m.connections, Serial: m.cfg.Serial,
 	}
+	if m.now < m.yieldUntil {
+		b.Successor = m.successorID
+	}
 	set := func(on bool, fl wire.Flags) {
 		if on {
 			b.Flags |= fl

@@ -63,6 +63,29 @@ func (t Timing) Validate() error {
 	return nil
 }
 
+// Mode says who holds the role when more than one member is fit.
+type Mode uint8
+
+const (
+	// ActiveUp leaves the role with the member that has it.
+	ActiveUp Mode = iota
+	// PrimaryUp gives it back to the member with the highest priority, once that is in sync and has been fit for
+	// PrimaryHold.
+	PrimaryUp
+)
+
+// String returns the mode as the node file has it.
+func (m Mode) String() string {
+	if m == PrimaryUp {
+		return "primary-up"
+	}
+	return "active-up"
+}
+
+// PrimaryHold is how long a member must have been on standby before it asks for the role back, in dead times: a
+// member that comes and goes must not take the role with it each time.
+const PrimaryHold = 20
+
 // Member is one configured member.
 type Member struct {
 	ID       uint8 // 1..MaxMembers
@@ -88,6 +111,7 @@ type Config struct {
 	Serial     uint64
 	Interfaces []Interface
 	Timing     Timing
+	Mode       Mode
 	// Term is the highest term this member remembers from before (state directory), 0 if none.
 	Term uint64
 	// Nonce names this boot; random, never 0.

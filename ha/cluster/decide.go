@@ -82,10 +82,7 @@ func (m *Machine) holder() *peer {
 func (m *Machine) successor() *peer {
 	var best *peer
 	for _, p := range m.peers {
-		if p == nil || !p.candidate() || p.view.State == wire.Init || !p.view.Has(wire.InSync) {
-			continue
-		}
-		if p.view.Demotion/weightInterface > m.demotion()/weightInterface {
+		if p == nil || !m.fitToSucceed(p) {
 			continue
 		}
 		if best == nil || p.merit().compare(best.merit()) > 0 {
@@ -93,6 +90,11 @@ func (m *Machine) successor() *peer {
 		}
 	}
 	return best
+}
+
+// fitToSucceed reports whether a peer could take over from this member right now.
+func (m *Machine) fitToSucceed(p *peer) bool {
+	return p.candidate() && p.view.State != wire.Init && p.view.Has(wire.InSync) && p.view.Demotion/weightInterface <= m.demotion()/weightInterface
 }
 
 // decide settles the role after every input.
@@ -121,17 +123,17 @@ func (m *Machine) decideActive(h *peer) {
 		m.announceAgain()
 	}
 	for _, p := range m.peers {
-		if p == nil || !p.candidate() || p.view.State == wire.Init || !p.view.Has(wire.Claiming) {
+		if p == nil || !p.candidate() || p.view.State == wire.Init || !p.view.Has(wire.Claiming) || !p.view.Has(wire.InSync) {
 			continue
 		}
 		if p.view.Demotion/weightInterface <= m.demotion()/weightInterface {
-			m.release(fmt.Sprintf("%s asked for the role", m.name(p.id)))
+			m.release(p.id, fmt.Sprintf("%s asked for the role", m.name(p.id)))
 			return
 		}
 	}
 	// A clearly fitter standby takes over; the sync interface alone weighs too little for that.
 	if s := m.successor(); s != nil && s.view.Demotion/weightInterface < m.demotion()/weightInterface {
-		m.release(fmt.Sprintf("%s is fitter: %v here", m.name(s.id), m.problems()))
+		m.release(s.id, fmt.Sprintf("%s is fitter: %v here", m.name(s.id), m.problems()))
 		return
 	}
 	switch bad := m.demotion() > 0; {
@@ -146,7 +148,7 @@ func (m *Machine) decideActive(h *peer) {
 func (m *Machine) settle(h *peer) {
 	if h.merit().compare(m.merit()) > 0 {
 		m.log(Notice, EvBothActive, fmt.Sprintf("%s is active too and has the better claim (%s); stepping down", m.name(h.id), m.claim(h)))
-		m.enter(m.resting(), fmt.Sprintf("%s keeps the role after both were active", m.name(h.id)))
+		m.rest(fmt.Sprintf("%s keeps the role after both were active", m.name(h.id)))
 		m.beatAll()
 		return
 	}
@@ -181,28 +183,28 @@ func (m *Machine) claim(h *peer) string {
 func (m *Machine) decideInit(h *peer) {
 	if h != nil {
 		m.vacant = Never
-		m.enter(m.resting(), fmt.Sprintf("%s is active with term %d", m.name(h.id), h.view.Term))
+		m.rest(fmt.Sprintf("%s is active with term %d", m.name(h.id), h.view.Term))
 		return
 	}
 	if m.now < m.listenUntil {
 		return
 	}
 	m.vacant = m.now
-	m.enter(m.resting(), "no active member was heard while listening")
+	m.rest("no active member was heard while listening")
 	m.decideResting(nil)
 }
 
 func (m *Machine) decideResting(h *peer) {
-	if rest := m.resting(); rest != m.state {
-		if rest == wire.Down {
-			m.enter(rest, fmt.Sprint(m.problems()))
-		} else {
-			m.enter(rest, "all problems are gone")
-		}
+	if s, _ := m.resting(); s != m.state {
+		m.rest("all problems are gone, all devices are ready")
 	}
 	if h != nil {
 		m.vacant = Never
+		m.reclaim(h)
 		return
+	}
+	if m.state == wire.Ready {
+		return // not prepared: the device that says so becomes ready, or a problem
 	}
 	if m.vacant == Never {
 		m.vacant = m.now
@@ -216,8 +218,9 @@ func (m *Machine) decideResting(h *peer) {
 	// One member after the other: the best at once, the next a dead time later, and so on, so that a best
 	// one that does not act leaves nobody without a gateway for long.
 	rank := 0
+	chosen := m.chosen()
 	for _, p := range m.peers {
-		if p != nil && p.candidate() && p.merit().compare(m.merit()) > 0 {
+		if p != nil && p.candidate() && chosen != m.cfg.Self && (p.id == chosen || p.merit().compare(m.merit()) > 0) {
 			rank++
 		}
 	}
@@ -225,6 +228,38 @@ func (m *Machine) decideResting(h *peer) {
 		return
 	}
 	m.take(m.whyVacant())
+}
+
+// chosen is the member that the last holder gave the role to, 0 if it did not say.
+func (m *Machine) chosen() uint8 {
+	if p := m.peers[m.lastHolder]; m.lastHolder != 0 && p != nil && p.alive && p.view.Has(wire.Yielding) {
+		return p.view.Successor
+	}
+	return 0
+}
+
+// reclaim asks for the role back, in mode primary-up and at the end of a time away. The active member agrees by handing over, which it does only
+// to a member that is fit and in sync (successor).
+func (m *Machine) reclaim(h *peer) {
+	if m.now >= m.backAt && m.state == wire.Standby {
+		m.backAt = Never
+		m.log(Notice, EvClaim, fmt.Sprintf("the time away is over: asking %s for the role", m.name(h.id)))
+		m.claimUntil = m.now.Add(10 * m.cfg.Timing.Dead)
+		return
+	}
+	hold := PrimaryHold * m.cfg.Timing.Dead
+	if m.now < m.awayUntil || m.cfg.Mode != PrimaryUp || m.state != wire.Standby || !m.inSync || m.now < m.claimUntil || m.now.Sub(m.since) < hold || m.now < m.yieldUntil {
+		return
+	}
+	for _, p := range m.peers {
+		if p != nil && p.alive && p.view.Demotion == 0 && p.view.Priority >= m.priority() {
+			return // somebody alive is as good; among equals nobody takes the role from the other
+		}
+	}
+	if h.view.Priority < m.priority() {
+		m.log(Notice, EvClaim, fmt.Sprintf("mode primary-up: asking %s for the role", m.name(h.id)))
+		m.claimUntil = m.now.Add(10 * m.cfg.Timing.Dead)
+	}
 }
 
 // whyVacant is the evidence for a takeover.

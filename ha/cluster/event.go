@@ -1,6 +1,8 @@
 package cluster
 
 import (
+	"time"
+
 	"github.com/twinkeep/twinkeep/ha/wire"
 )
 
@@ -29,17 +31,23 @@ type Link struct {
 	Missing   bool
 }
 
-// Device is a report of a critical device: Problem is empty when it is well.
-type Device struct{ Name, Problem string }
-
 // Connections is the size of the connection table.
 type Connections uint32
 
 // Activate is the operator's wish that this member take the role (`ha -activate`).
 type Activate struct{}
 
-// Deactivate is the operator's wish that this member give the role away (`ha -deactivate`).
-type Deactivate struct{}
+// Deactivate is the operator's wish that this member give the role away (`ha -deactivate`, `cluster failover`).
+type Deactivate struct {
+	// To is the member that is to have it, 0 for the best.
+	To uint8
+	// For is how long this member stays away; then it asks for the role back, whatever the mode. 0: it does not
+	// ask, in mode primary-up not before DefaultAway has passed.
+	For time.Duration
+}
+
+// DefaultAway is how long the primary stays away after an operator took the role from it.
+const DefaultAway = 10 * time.Minute
 
 // Leave says that this member is about to stop: shut the gate and bid farewell.
 type Leave struct{}
@@ -52,7 +60,6 @@ func (Tick) input()         {}
 func (BeatReceived) input() {}
 func (Refused) input()      {}
 func (Link) input()         {}
-func (Device) input()       {}
 func (Connections) input()  {}
 func (Activate) input()     {}
 func (Deactivate) input()   {}
@@ -110,6 +117,7 @@ const (
 	EvReclaimed    = "Master role reclaimed by expected master"
 	EvInitial      = "Master role assumed - start"
 	EvResumed      = "Master role resumed"
+	EvClaim        = "role_claimed"
 	EvReleased     = "Master role released"
 	EvState        = "state_change"
 	EvPeerGone     = "peer_gone"

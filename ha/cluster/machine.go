@@ -40,6 +40,10 @@ type Machine struct {
 	vacant Instant
 	// yieldUntil keeps a member that gave the role away from taking it back at once.
 	yieldUntil Instant
+	// successorID is whom this member has given the role to, while it yields; 0 if to the best.
+	successorID uint8
+	// awayUntil keeps the primary from asking for the role back; backAt is when a member asks for it in any mode.
+	awayUntil, backAt Instant
 	// quietUntil keeps a member from taking the role while what it knows may be old (it slept, and reads
 	// what arrived meanwhile) or while the shut order it gave its gate still stands.
 	quietUntil Instant
@@ -59,7 +63,7 @@ type Machine struct {
 
 	peers       [MaxMembers + 1]*peer // by member ID, nil where there is none
 	links       []link
-	devices     map[string]string
+	devices     map[string]*device
 	connections uint32
 	inSync      bool
 
@@ -115,8 +119,8 @@ func New(cfg Config, now Instant) (*Machine, error) {
 		cfg: cfg, slots: cfg.schedule(), now: now, term: cfg.Term,
 		state: wire.Init, since: now, reason: "listening for the active member",
 		listenUntil: now.Add(cfg.Timing.Silence), nextBeat: now, vacant: now, announceAt: Never,
-		lastHold: -1 << 62, yieldUntil: now, quietUntil: now, claimUntil: now,
-		links: make([]link, len(cfg.Interfaces)), devices: map[string]string{},
+		lastHold: -1 << 62, yieldUntil: now, quietUntil: now, claimUntil: now, awayUntil: now, backAt: Never,
+		links: make([]link, len(cfg.Interfaces)), devices: map[string]*device{},
 		refused: map[wire.Reason]*refusal{}, inSync: true,
 	}
 	for _, c := range cfg.Members {
@@ -143,17 +147,20 @@ func (m *Machine) Step(now Instant, in Input) []Action {
 		m.setLink(in)
 	case Device:
 		m.setDevice(in)
+	case Unregister:
+		m.unregister(in)
 	case Connections:
 		m.connections = uint32(in)
 	case Activate:
 		m.activate()
 	case Deactivate:
-		m.deactivate()
+		m.deactivate(in)
 	case Leave:
 		m.leave()
 	case GateLost:
 		m.loseRole(in.Why)
 	}
+	m.silentDevices()
 	m.silence()
 	m.decide()
 	m.beat()
@@ -171,6 +178,9 @@ func (m *Machine) Deadline() Instant {
 		if p != nil && p.alive {
 			d = min(d, p.lastHeard.Add(m.cfg.Timing.Dead))
 		}
+	}
+	for _, v := range m.devices {
+		d = min(d, v.deadline())
 	}
 	return d
 }
@@ -230,7 +240,7 @@ func (m *Machine) take(why string) {
 	previous := m.lastHolder
 	m.lastHolder = m.cfg.Self
 	m.lastHold, m.vacant = m.now, Never
-	m.claimUntil, m.yieldUntil = m.now, m.now
+	m.claimUntil, m.yieldUntil, m.awayUntil, m.backAt = m.now, m.now, m.now, Never
 	s := wire.Active
 	if m.demotion() > 0 {
 		s = wire.ActiveAttention
@@ -255,21 +265,35 @@ func (m *Machine) take(why string) {
 	m.announceAt = m.now.Add(announceAfter[0])
 }
 
-// release gives the role away in an orderly manner; the gate drains while the peer takes over.
-func (m *Machine) release(why string) {
+// release gives the role away in an orderly manner, to the member to or, if that is 0, to the best; the gate drains
+// while the peer takes over.
+func (m *Machine) release(to uint8, why string) {
 	m.yieldUntil = m.now.Add(3 * m.cfg.Timing.Dead)
+	m.successorID = to
 	m.log(Notice, EvReleased, why)
-	m.enter(m.resting(), why)
+	m.rest(why)
 	m.order = wire.Drain
 	m.beatAll()
 }
 
-// resting is the state of a member that is not active.
-func (m *Machine) resting() wire.State {
+// resting is the state of a member that is not active, with its reason if that is its own.
+func (m *Machine) resting() (wire.State, string) {
 	if m.demotion() > 0 {
-		return wire.Down
+		return wire.Down, fmt.Sprint(m.problems())
 	}
-	return wire.Standby
+	if d := m.preparing(); d != "" {
+		return wire.Ready, d + " is not ready yet"
+	}
+	return wire.Standby, ""
+}
+
+// rest enters the resting state.
+func (m *Machine) rest(why string) {
+	s, own := m.resting()
+	if own != "" {
+		why = own
+	}
+	m.enter(s, why)
 }
 
 func (m *Machine) recordFailover(holder uint8, why string) {
@@ -292,7 +316,7 @@ func (m *Machine) demotion() uint16 {
 			}
 		}
 	}
-	sum += weightDevice * len(m.devices)
+	sum += weightDevice * m.failing()
 	return uint16(min(sum, int(wire.Ineligible)-1))
 }
 
@@ -317,19 +341,6 @@ func (m *Machine) setLink(in Link) {
 	}
 }
 
-func (m *Machine) setDevice(in Device) {
-	if m.devices[in.Name] == in.Problem {
-		return
-	}
-	if in.Problem == "" {
-		delete(m.devices, in.Name)
-		m.log(Notice, EvDevice, in.Name+": ok")
-		return
-	}
-	m.devices[in.Name] = in.Problem
-	m.log(Warning, EvDevice, in.Name+": "+in.Problem)
-}
-
 // problems lists everything that counts in the demotion, for people.
 func (m *Machine) problems() []string {
 	var out []string
@@ -341,10 +352,11 @@ func (m *Machine) problems() []string {
 			out = append(out, "interface "+m.cfg.Interfaces[i].Name+": no carrier")
 		}
 	}
-	for name, p := range m.devices {
-		out = append(out, name+": "+p)
+	for _, d := range m.sortedDevices() {
+		if d.state() == DeviceProblem {
+			out = append(out, strings.TrimSuffix(d.Name+": "+d.text(), ": "))
+		}
 	}
-	slices.Sort(out)
 	return out
 }
 
@@ -362,17 +374,31 @@ func (m *Machine) activate() {
 	}
 }
 
-func (m *Machine) deactivate() {
+func (m *Machine) deactivate(in Deactivate) {
 	if !m.active() {
 		m.reply(true, "this member is not active ("+m.state.String()+")")
 		return
 	}
-	if s := m.successor(); s != nil {
-		m.reply(true, fmt.Sprintf("handing over to %s", m.name(s.id)))
-		m.release("the operator deactivated this member")
+	s := m.successor()
+	if in.To != 0 {
+		if s = nil; in.To != m.cfg.Self && in.To <= MaxMembers && m.peers[in.To] != nil && m.fitToSucceed(m.peers[in.To]) {
+			s = m.peers[in.To]
+		}
+		if s == nil {
+			m.reply(false, fmt.Sprintf("%s is not a peer that is alive, fit and on standby; this member stays active", m.name(in.To)))
+			return
+		}
+	}
+	if s == nil {
+		m.reply(false, "no peer is alive, fit and on standby; this member stays active")
 		return
 	}
-	m.reply(false, "no peer is alive, fit and on standby; this member stays active")
+	m.reply(true, fmt.Sprintf("handing over to %s", m.name(s.id)))
+	m.release(s.id, "the operator moved the role to "+m.name(s.id))
+	m.awayUntil = m.now.Add(DefaultAway)
+	if in.For > 0 {
+		m.awayUntil, m.backAt = m.now.Add(in.For), m.now.Add(in.For)
+	}
 }
 
 func (m *Machine) leave() {

@@ -207,7 +207,7 @@ func FuzzStep(f *testing.F) {
 			case 3:
 				m.Step(now, Link{Interface: int(x) - 3, Up: y&1 == 0, Missing: y&2 == 0})
 			case 4:
-				m.Step(now, Device{Name: string(rune('a' + x%3)), Problem: string(script[i+3 : i+3+int(y&1)])})
+				m.Step(now, Device{Name: string(rune('a' + x%3)), State: DeviceState(y % 3), Timeout: time.Duration(x) * time.Millisecond})
 			case 5:
 				m.Step(now, Connections(uint32(x)*uint32(y)))
 			case 6:

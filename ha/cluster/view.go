@@ -3,6 +3,7 @@ package cluster
 import (
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/twinkeep/twinkeep/ha/wire"
 )
@@ -22,6 +23,7 @@ type View struct {
 	Problems    []string
 	Peers       []PeerView
 	Interfaces  []InterfaceView
+	Devices     []DeviceView
 	Refused     map[wire.Reason]uint64
 	Failovers   []Failover // newest last
 	Count       uint64     // of failovers since the start
@@ -90,6 +92,9 @@ func (m *Machine) View() View {
 		}
 		v.Interfaces = append(v.Interfaces, w)
 	}
+	for _, d := range m.sortedDevices() {
+		v.Devices = append(v.Devices, DeviceView{Name: d.Name, State: d.state(), Text: d.text(), Timeout: d.Timeout, Reported: d.last})
+	}
 	return v
 }
 
@@ -101,3 +106,12 @@ func (m *Machine) Holds() bool { return m.active() }
 
 // Since is when the member entered its state.
 func (m *Machine) Since() Instant { return m.since }
+
+// DeviceView is one critical device in a [View].
+type DeviceView struct {
+	Name     string
+	State    DeviceState
+	Text     string
+	Timeout  time.Duration
+	Reported Instant
+}

@@ -43,6 +43,7 @@ type Config struct {
 	Key            []byte // wire.KeyLen bytes
 	ValidChecksums bool
 	Timing         cluster.Timing
+	Mode           cluster.Mode
 	Interfaces     []Interface
 	StateDir       string // the term is kept here
 	RunDir         string // the farewell is left here for the supervisor
@@ -132,7 +133,7 @@ func New(cfg Config) (*Member, error) {
 func (m *Member) clusterConfig() cluster.Config {
 	c := cluster.Config{
 		Cluster: m.cfg.ClusterID, Self: m.cfg.Self, Members: m.cfg.Members, Serial: m.cfg.Serial,
-		Timing: m.cfg.Timing, Term: m.term.get(), Nonce: nonce(),
+		Timing: m.cfg.Timing, Mode: m.cfg.Mode, Term: m.term.get(), Nonce: nonce(),
 	}
 	for _, f := range m.cfg.Interfaces {
 		c.Interfaces = append(c.Interfaces, cluster.Interface{Number: f.Number, Name: f.Name, NN: f.NN, Sync: f.Sync, Heartbeat: f.Heartbeat})

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -73,9 +74,18 @@ func (m *Member) Activate() (cluster.Reply, error) {
 	return m.ask(cluster.Activate{})
 }
 
-// Deactivate gives the role away (`ha -deactivate`).
-func (m *Member) Deactivate() (cluster.Reply, error) {
-	return m.ask(cluster.Deactivate{})
+// Deactivate gives the role away (`ha -deactivate`, `cluster failover`): to the member to, or to the best if that is 0;
+// after away, if that is not 0, this member asks for it back.
+func (m *Member) Deactivate(to uint8, away time.Duration) (cluster.Reply, error) {
+	return m.ask(cluster.Deactivate{To: to, For: away})
+}
+
+// Report registers a critical device, or takes in what it says of itself.
+func (m *Member) Report(d cluster.Device) (cluster.Reply, error) { return m.ask(d) }
+
+// Unregister takes a critical device off the list.
+func (m *Member) Unregister(name string) (cluster.Reply, error) {
+	return m.ask(cluster.Unregister{Name: name})
 }
 
 func (m *Member) ask(in cluster.Input) (cluster.Reply, error) {
@@ -118,7 +128,7 @@ func (m *Member) status() Status {
 	s := Status{
 		ClusterID: m.cfg.ClusterID, ClusterName: m.cfg.ClusterName, Member: m.cfg.Self, MemberName: m.name(m.cfg.Self),
 		Designated: v.Designated == m.cfg.Self, State: v.State.String(), Reason: v.Reason, StateSince: Duration(now.Sub(v.Since)),
-		Mode: "active-up", Priority: v.Priority, Term: v.Term, Holder: v.Holder, InSync: v.InSync, Problems: v.Problems,
+		Mode: m.cfg.Mode.String(), Priority: v.Priority, Term: v.Term, Holder: v.Holder, InSync: v.InSync, Problems: v.Problems,
 		Connections: v.Connections,
 		Timing:      TimingStatus{Beat: Duration(t.Beat), Lease: Duration(t.Lease), Dead: Duration(t.Dead), Silence: Duration(t.Silence)},
 		Rejected:    map[string]uint64{}, Failover: FailoverStatus{Count: v.Count, Since: -1},
@@ -137,6 +147,9 @@ func (m *Member) status() Status {
 			w.LastOn = m.cfg.Interfaces[p.LastOn].Name
 		}
 		s.Peers = append(s.Peers, w)
+	}
+	for _, d := range v.Devices {
+		s.Devices = append(s.Devices, DeviceStatus{Name: d.Name, State: d.State.String(), Text: d.Text, Timeout: Duration(d.Timeout), Reported: Duration(now.Sub(d.Reported))})
 	}
 	for i, p := range m.ports {
 		iv := v.Interfaces[i]

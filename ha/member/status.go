@@ -29,6 +29,7 @@ type Status struct {
 	VIPs        []VIPStatus       `json:"vips"`
 	Peers       []PeerStatus      `json:"peers"`
 	Interfaces  []InterfaceStatus `json:"interfaces"`
+	Devices     []DeviceStatus    `json:"devices,omitempty"` // critical devices that somebody registered
 	// Rejected counts received frames that were refused, by reason.
 	Rejected map[string]uint64 `json:"rejected,omitempty"`
 	Failover FailoverStatus    `json:"failover"`
@@ -93,6 +94,15 @@ type InterfaceStatus struct {
 	// LastHeard is the age of the newest peer heartbeat on this interface, -1ns if none.
 	LastHeard Duration `json:"last_heard"`
 	Problem   string   `json:"problem,omitempty"`
+}
+
+// DeviceStatus is one critical device.
+type DeviceStatus struct {
+	Name     string   `json:"name"`
+	State    string   `json:"state"` // ok, init, problem
+	Text     string   `json:"text,omitempty"`
+	Timeout  Duration `json:"timeout"`  // 0s: it may be silent for ever
+	Reported Duration `json:"reported"` // age of the last report
 }
 
 // FailoverStatus counts role changes since had started.

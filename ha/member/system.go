@@ -61,7 +61,7 @@ func (m *Member) watch() {
 			m.do(func() { m.linkChanged(l) })
 		})
 		if err != nil {
-			m.do(func() { m.step(cluster.Device{Name: "link monitor", Problem: err.Error()}) })
+			m.do(func() { m.step(cluster.Device{Name: "link monitor", State: cluster.DeviceProblem, Text: err.Error()}) })
 		}
 	}()
 	go m.every(time.Second, nil, func() {
@@ -123,7 +123,7 @@ func (m *Member) gateSeen(held cluster.Instant, s gate.State, err error) {
 		}
 		if err := m.install(); err != nil {
 			m.gateErr = err.Error()
-			m.step(cluster.Device{Name: "gate", Problem: err.Error()})
+			m.step(cluster.Device{Name: "gate", State: cluster.DeviceProblem, Text: err.Error()})
 			return
 		}
 		m.step(cluster.Device{Name: "gate"})

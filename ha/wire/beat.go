@@ -12,7 +12,7 @@ const (
 	OffsetMagic  = 0
 	OffsetIDs    = 4 // cluster ID, member ID
 	OffsetOrder  = 73
-	headLen      = 76
+	headLen      = 78
 	heardLen     = 18
 	TagLen       = 16
 	MaxHeard     = 8
@@ -107,6 +107,7 @@ type Beat struct {
 	PolicyRevision uint64
 	PolicyDigest   uint64
 	Order          Order
+	Successor      uint8
 	Heard          []Heard
 	// Extension is the area of fields this version does not know, as received.
 	Extension []byte
@@ -133,7 +134,7 @@ func (b *Beat) Append(dst []byte) []byte {
 	dst = be.AppendUint64(dst, b.StateDigest)
 	dst = be.AppendUint64(dst, b.PolicyRevision)
 	dst = be.AppendUint64(dst, b.PolicyDigest)
-	dst = append(dst, byte(len(heard)), byte(b.Order))
+	dst = append(dst, byte(len(heard)), byte(b.Order), b.Successor, 0)
 	dst = be.AppendUint16(dst, uint16(len(ext)))
 	for _, h := range heard {
 		dst = append(dst, h.Member, 0)
@@ -158,10 +159,10 @@ func ParseBeat(p []byte) (Beat, error) {
 		Nonce: be.Uint64(p[8:]), Seq: be.Uint64(p[16:]), Term: be.Uint64(p[24:]),
 		Demotion: be.Uint16(p[32:]), Priority: p[34], NN: p[35], Connections: be.Uint32(p[36:]),
 		Serial: be.Uint64(p[40:]), StateDigest: be.Uint64(p[48:]),
-		PolicyRevision: be.Uint64(p[56:]), PolicyDigest: be.Uint64(p[64:]), Order: Order(p[OffsetOrder]),
+		PolicyRevision: be.Uint64(p[56:]), PolicyDigest: be.Uint64(p[64:]), Order: Order(p[OffsetOrder]), Successor: p[74],
 	}
-	n, x := int(p[72]), int(be.Uint16(p[74:]))
-	if b.Version == 0 || b.Cluster == 0 || b.Member == 0 || b.Member > MaxHeard || b.State < Init || b.State > Down || b.Order > Drain || b.Term > MaxTerm || n > MaxHeard {
+	n, x := int(p[72]), int(be.Uint16(p[76:]))
+	if b.Version == 0 || b.Cluster == 0 || b.Member == 0 || b.Member > MaxHeard || b.State < Init || b.State > Down || b.Order > Drain || b.Successor > MaxHeard || b.Term > MaxTerm || n > MaxHeard {
 		return Beat{}, Malformed
 	}
 	switch want := headLen + n*heardLen + x; {

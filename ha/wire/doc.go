@@ -40,8 +40,10 @@
 //	 64   8 policy digest, first eight bytes
 //	 72   1 n, number of peers heard, 0..8
 //	 73   1 order to the sender's own gate: 0 none, 1 keep, 2 open, 3 shut, 4 drain
-//	 74   2 x, length of the extension area
-//	 76 18n per peer: member ID, zero, boot nonce (8), last sequence heard on this interface (8)
+//	 74   1 successor: the member that a member which gives the role away wants to have it, 0 none
+//	 75   1 zero
+//	 76   2 x, length of the extension area
+//	 78 18n per peer: member ID, zero, boot nonce (8), last sequence heard on this interface (8)
 //	      x extension area; whatever a reader does not know it skips
 //	     16 tag: HMAC-SHA-256, first 16 bytes, over everything before it
 //

@@ -25,7 +25,7 @@ func key(t testing.TB) *Key {
 var sample = Beat{
 	Version: 1, Flags: Holder | InSync, Cluster: 7, Member: 2, State: Active, Interface: 3,
 	Nonce: 0x0102030405060708, Seq: 0x1112131415161718, Term: 9, Demotion: 16, Priority: 120, NN: 0x15,
-	Connections: 1000, Serial: 77, StateDigest: 0xd1, PolicyRevision: 5, PolicyDigest: 0xd2, Order: Keep,
+	Connections: 1000, Serial: 77, StateDigest: 0xd1, PolicyRevision: 5, PolicyDigest: 0xd2, Order: Keep, Successor: 3,
 	Heard: []Heard{{Member: 1, Nonce: 0xaa, Seq: 0xbb}},
 }
 
@@ -38,12 +38,12 @@ var sampleEnvelope = Envelope{
 // implementation (Python hmac).
 const golden = `
 110000001507 525400000001 0800
-45c0 008a 0000 4000 ff11 23f8 0a010003 0a0100ff
-03e7 03e7 0076 SUM_
+45c0 008c 0000 4000 ff11 23f8 0a010003 0a0100ff
+03e7 03e7 0078 SUM_
 544b 01 05 07 02 04 03
 0102030405060708 1112131415161718 0000000000000009
 0010 78 15 000003e8 000000000000004d 00000000000000d1 0000000000000005 00000000000000d2
-01 01 0000
+01 01 03 00 0000
 01 00 00000000000000aa 00000000000000bb
 `
 
@@ -70,7 +70,7 @@ func TestGoldenBytes(t *testing.T) {
 	if !bytes.Equal(g, want) {
 		t.Errorf("frame\n%s\nwant\n%s", hex.Dump(g), hex.Dump(want))
 	}
-	if tag := hex.EncodeToString(got[len(got)-TagLen:]); tag != "6ef5897dbf41cfe5065198069ae86804" {
+	if tag := hex.EncodeToString(got[len(got)-TagLen:]); tag != "87879c8397c083bb55a1e289f3569a94" {
 		t.Errorf("tag %s", tag)
 	}
 }
@@ -238,7 +238,8 @@ func FuzzBeat(f *testing.F) {
 			return
 		}
 		again := b.Append(nil)
-		for i := range b.Heard { // the reserved byte of each entry is not kept
+		p[75] = 0 // reserved bytes are not kept
+		for i := range b.Heard {
 			p[headLen+i*heardLen+1] = 0
 		}
 		if !bytes.Equal(again, p) {

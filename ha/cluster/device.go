@@ -1,0 +1,166 @@
+package cluster
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// DeviceState is what a critical device says of itself (after ClusterXL: ok, init, problem).
+type DeviceState uint8
+
+const (
+	// DeviceOK makes no difference.
+	DeviceOK DeviceState = iota
+	// DeviceInit keeps a member that is not active in READY: it is fit, but not yet prepared to take the role.
+	DeviceInit
+	// DeviceProblem makes the member unfit.
+	DeviceProblem
+)
+
+// String returns the state as operators write it.
+func (s DeviceState) String() string {
+	switch s {
+	case DeviceOK:
+		return "ok"
+	case DeviceInit:
+		return "init"
+	}
+	return "problem"
+}
+
+// Device is a report of a critical device: anything whose failure makes this member unfit. The first report
+// registers it.
+type Device struct {
+	Name  string
+	State DeviceState
+	Text  string // why, for people
+	// Timeout, if not 0, is how long the device may be silent; then it counts as a problem until it reports again.
+	Timeout time.Duration
+}
+
+// Unregister takes a critical device off the list.
+type Unregister struct{ Name string }
+
+func (Device) input()     {}
+func (Unregister) input() {}
+
+// MaxDevices bounds the list of critical devices.
+const MaxDevices = 64
+
+// device is a registered critical device.
+type device struct {
+	Device
+	last   Instant
+	silent bool
+}
+
+// deadline is when the device's silence becomes a problem.
+func (d *device) deadline() Instant {
+	if d.Timeout == 0 || d.silent {
+		return Never
+	}
+	return d.last.Add(d.Timeout)
+}
+
+func (d *device) state() DeviceState {
+	if d.silent {
+		return DeviceProblem
+	}
+	return d.State
+}
+
+func (d *device) text() string {
+	if d.silent {
+		return fmt.Sprintf("has not reported for %v", d.Timeout)
+	}
+	return d.Text
+}
+
+func (m *Machine) setDevice(in Device) {
+	d := m.devices[in.Name]
+	if d == nil {
+		if len(m.devices) >= MaxDevices {
+			m.reply(false, fmt.Sprintf("there are %d critical devices already: unregister one first", MaxDevices))
+			return
+		}
+		d = &device{Device: Device{Name: in.Name}}
+		m.devices[in.Name] = d
+	}
+	was, said := d.state(), d.text()
+	d.Device, d.last, d.silent = in, m.now, false
+	if was != d.state() || said != d.text() {
+		m.logDevice(d)
+	}
+	m.reply(true, in.Name+": "+d.State.String())
+}
+
+func (m *Machine) unregister(in Unregister) {
+	if m.devices[in.Name] == nil {
+		m.reply(false, "there is no critical device "+in.Name)
+		return
+	}
+	delete(m.devices, in.Name)
+	m.log(Notice, EvDevice, in.Name+": unregistered")
+	m.reply(true, in.Name+" is unregistered")
+}
+
+// silentDevices finds the devices that have not reported in time.
+func (m *Machine) silentDevices() {
+	for _, d := range m.sortedDevices() {
+		if m.now >= d.deadline() {
+			d.silent = true
+			m.logDevice(d)
+		}
+	}
+}
+
+func (m *Machine) logDevice(d *device) {
+	severity := Notice
+	if d.state() == DeviceProblem {
+		severity = Warning
+	}
+	text := d.Name + ": " + d.state().String()
+	if d.text() != "" {
+		text += ", " + d.text()
+	}
+	m.log(severity, EvDevice, text)
+}
+
+// sortedDevices gives the devices in an order that does not depend on chance.
+func (m *Machine) sortedDevices() []*device {
+	if len(m.devices) == 0 {
+		return nil
+	}
+	out := make([]*device, 0, len(m.devices))
+	for _, d := range m.devices {
+		out = append(out, d)
+	}
+	slices.SortFunc(out, func(a, b *device) int {
+		if a.Name < b.Name {
+			return -1
+		}
+		return 1
+	})
+	return out
+}
+
+// failing counts the critical devices with a problem.
+func (m *Machine) failing() (n int) {
+	for _, d := range m.devices {
+		if d.state() == DeviceProblem {
+			n++
+		}
+	}
+	return n
+}
+
+// preparing names a device that is still in init, or is empty.
+func (m *Machine) preparing() string {
+	for _, d := range m.sortedDevices() {
+		if d.state() == DeviceInit {
+			return d.Name
+		}
+	}
+	return ""
+}
