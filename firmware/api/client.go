@@ -127,6 +127,27 @@ func (c *Client) Deactivate(ctx context.Context) (string, error) {
 	return c.order(ctx, "/v1/deactivate")
 }
 
+// Failover is Deactivate with a member to give the role to, and a time after which this one asks for it back.
+func (c *Client) Failover(ctx context.Context, f Failover) (string, error) {
+	var m Message
+	err := c.call(ctx, HadSocket, http.MethodPost, "/v1/deactivate", f, &m)
+	return m.Message, err
+}
+
+// ReportDevice registers a critical device, or says how it is.
+func (c *Client) ReportDevice(ctx context.Context, name string, r DeviceReport) (string, error) {
+	var m Message
+	err := c.call(ctx, HadSocket, http.MethodPut, "/v1/devices/"+url.PathEscape(name), r, &m)
+	return m.Message, err
+}
+
+// UnregisterDevice takes a critical device off the list.
+func (c *Client) UnregisterDevice(ctx context.Context, name string) (string, error) {
+	var m Message
+	err := c.call(ctx, HadSocket, http.MethodDelete, "/v1/devices/"+url.PathEscape(name), nil, &m)
+	return m.Message, err
+}
+
 // ReloadHA makes had read the node file again.
 func (c *Client) ReloadHA(ctx context.Context) (string, error) { return c.order(ctx, "/v1/reload") }
 

@@ -95,13 +95,13 @@ func writeHA(w io.Writer, s member.Status) {
 }
 
 func (s *session) clusterCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "cluster", Short: "Show the members of the cluster and what happened to them", Args: cobra.NoArgs}
+	cmd := &cobra.Command{Use: "cluster", Short: "Show and steer the cluster", Args: cobra.NoArgs}
 	cmd.AddCommand(
 		get(s, &cobra.Command{Use: "state", Short: "Show all members and their state"},
 			func(c *api.Client, ctx context.Context) (member.Status, error) { return c.HA(ctx) }, writeCluster),
 		get(s, &cobra.Command{Use: "interfaces", Short: "Show the interfaces that carry heartbeats and shared addresses"},
 			func(c *api.Client, ctx context.Context) (member.Status, error) { return c.HA(ctx) }, writeClusterInterfaces),
-		s.eventsCommand(),
+		s.eventsCommand(), s.failoverCommand(), s.downCommand(), s.upCommand(), s.deviceCommand(),
 	)
 	return cmd
 }

@@ -57,6 +57,7 @@ func Run(ctx context.Context, opts Options) error {
 	d.reload()
 	var watching sync.WaitGroup
 	watching.Go(func() { d.watch(ctx) })
+	watching.Go(func() { d.report(ctx) })
 	defer watching.Wait()
 	defer cancel()
 	if opts.Ready != nil {

@@ -23,6 +23,9 @@ func config(n *node.Node) (cfg member.Config, late []string, err error) {
 		ClusterID: c.ID, ClusterName: c.Name, Self: c.Member, Key: c.Key[:],
 		ValidChecksums: c.Checksums == node.ChecksumsValid, Timing: cluster.Timing(c.Timing),
 	}
+	if c.Mode == node.ModePrimaryUp {
+		cfg.Mode = cluster.PrimaryUp
+	}
 	for _, m := range c.Members {
 		cfg.Members = append(cfg.Members, cluster.Member{ID: m.ID, Name: m.Name, Priority: m.Priority})
 	}

@@ -30,6 +30,9 @@ type Options struct {
 	Log                         *slog.Logger
 }
 
+// starting is the problem of a daemon that has no member yet.
+const starting = "the member is starting"
+
 type daemon struct {
 	Options
 	reload chan struct{}
@@ -50,7 +53,7 @@ func Run(ctx context.Context, o Options) error {
 		return fmt.Errorf("had: %w", err)
 	}
 	defer ln.Close()
-	d := &daemon{Options: o, reload: make(chan struct{}, 1)}
+	d := &daemon{Options: o, reload: make(chan struct{}, 1), problem: starting}
 	served := make(chan error, 1)
 	go func() { served <- unixhttp.Serve(ctx, ln, d.handler()) }()
 	for ctx.Err() == nil {
@@ -86,7 +89,7 @@ func (d *daemon) life(ctx context.Context) {
 	if err := m.Run(ctx); err != nil {
 		d.Log.Error("the member ended", "err", err)
 	}
-	d.set(nil, nil, "the member is starting anew")
+	d.set(nil, nil, starting)
 }
 
 // prepare makes the member that the node file asks for. late are devices that are not there yet and
@@ -105,6 +108,9 @@ func (d *daemon) prepare() (m *member.Member, late []string, err error) {
 	cfg, late, err := config(n)
 	if err == nil {
 		cfg.StateDir, cfg.RunDir, cfg.Log = d.StateDir, d.RunDir, d.Log
+		if down, yes := d.keptDown(); yes {
+			cfg.Devices = append(cfg.Devices, down)
+		}
 		m, err = member.New(cfg)
 	}
 	if err != nil {
@@ -169,8 +175,10 @@ func (d *daemon) handler() http.Handler {
 		}
 		api.Reply(w, events, nil)
 	})
-	mux.HandleFunc("POST /v1/activate", d.order((*member.Member).Activate))
-	mux.HandleFunc("POST /v1/deactivate", d.order((*member.Member).Deactivate))
+	mux.HandleFunc("POST /v1/activate", d.order(activate))
+	mux.HandleFunc("POST /v1/deactivate", d.order(d.deactivate))
+	mux.HandleFunc("PUT /v1/devices/{name}", d.order(d.reportDevice))
+	mux.HandleFunc("DELETE /v1/devices/{name}", d.order(d.unregisterDevice))
 	mux.HandleFunc("POST /v1/reload", func(w http.ResponseWriter, _ *http.Request) {
 		d.askReload()
 		api.Reply(w, api.Message{Message: "reading the node file again; see 'ha'"}, nil)
@@ -191,9 +199,12 @@ func (d *daemon) status() (member.Status, error) {
 		if s, err := m.Status(); err == nil {
 			return s, nil
 		}
-		problem = "the member is starting"
+		problem = starting
 	}
 	s := member.Status{State: wire.Down.String(), Reason: "no usable node file", ConfigError: problem}
+	if problem == starting {
+		s.State, s.Reason, s.ConfigError = wire.Init.String(), problem, ""
+	}
 	if n != nil && n.Cluster == nil {
 		s.Reason, s.ConfigError = problem, ""
 	}
@@ -208,20 +219,4 @@ func (d *daemon) status() (member.Status, error) {
 		}
 	}
 	return s, nil
-}
-
-// order serves one of the operator's orders.
-func (d *daemon) order(give func(*member.Member) (member.Reply, error)) http.HandlerFunc {
-	return func(w http.ResponseWriter, _ *http.Request) {
-		m, _, problem := d.current()
-		if m == nil {
-			api.Reply(w, nil, &api.Error{Status: http.StatusConflict, Message: "this member is DOWN: " + problem, Hint: "fix the node file with: node edit"})
-			return
-		}
-		r, err := give(m)
-		if err == nil && !r.OK {
-			err = &api.Error{Status: http.StatusConflict, Message: r.Message}
-		}
-		api.Reply(w, api.Message{Message: r.Message}, err)
-	}
 }

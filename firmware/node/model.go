@@ -51,6 +51,9 @@ type Mode string
 // ModeActiveUp leaves the role with the member that has it: a recovered member stays standby.
 const ModeActiveUp Mode = "active-up"
 
+// ModePrimaryUp gives the role back to the member with the highest priority, once that is fit and in sync again.
+const ModePrimaryUp Mode = "primary-up"
+
 // Checksums says how the IP and UDP checksums of heartbeats are sent.
 type Checksums string
 

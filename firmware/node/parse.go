@@ -78,7 +78,7 @@ func cluster(s *section) *Cluster {
 	case !hasKey && !hasFile:
 		s.fail("cluster", "add key: … ("+makeKey+") or key_file: …; all members have the same", "the cluster key is missing")
 	}
-	read(s, "mode", &c.Mode, oneOf(ModeActiveUp))
+	read(s, "mode", &c.Mode, oneOf(ModeActiveUp, ModePrimaryUp))
 	read(s, "checksums", &c.Checksums, oneOf(ChecksumsInvalid, ChecksumsValid))
 	readSections(s, "members", &c.Members, func(s *section) Member {
 		m := newMember()

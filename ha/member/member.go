@@ -45,8 +45,9 @@ type Config struct {
 	Timing         cluster.Timing
 	Mode           cluster.Mode
 	Interfaces     []Interface
-	StateDir       string // the term is kept here
-	RunDir         string // the farewell is left here for the supervisor
+	Devices        []cluster.Device // reports from before, taken in first
+	StateDir       string           // the term is kept here
+	RunDir         string           // the farewell is left here for the supervisor
 	Log            *slog.Logger
 }
 
@@ -222,6 +223,9 @@ func (m *Member) Run(ctx context.Context) error {
 		if p.port != nil {
 			go m.receive(i, p.port)
 		}
+	}
+	for _, d := range m.cfg.Devices {
+		m.step(d)
 	}
 	m.watch()
 	for i, p := range m.ports {

@@ -183,12 +183,18 @@ func (m *Member) pids() []int {
 // Had is the pid of the member's had.
 func (m *Member) Had() int {
 	m.t.Helper()
+	return m.Process("had")
+}
+
+// Process is the pid of one of the member's daemons.
+func (m *Member) Process(name string) int {
+	m.t.Helper()
 	for _, pid := range m.pids() {
-		if b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); err == nil && strings.Contains(string(b), "\x00had\x00") {
+		if b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); err == nil && strings.Contains(string(b), "\x00"+name+"\x00") {
 			return pid
 		}
 	}
-	m.t.Fatalf("member %s has no had\n%s", m.Name, m.Log())
+	m.t.Fatalf("member %s has no %s\n%s", m.Name, name, m.Log())
 	return 0
 }
 
