@@ -130,3 +130,16 @@ func writeDevices(w io.Writer, s member.Status) {
 		fmt.Fprintf(w, "\nThis device is not fit: %s.\n", plural(len(s.Problems), "problem"))
 	}
 }
+
+// writeFailovers is the history of the role as this member saw it, newest last, each with its evidence.
+func writeFailovers(w io.Writer, s member.Status) {
+	if len(s.Failover.History) == 0 {
+		fmt.Fprintln(w, "Nobody has become active since this member started.")
+		return
+	}
+	table(w, "AGO|ACTIVE|TERM|WHY", func(row func(...any)) {
+		for _, f := range s.Failover.History {
+			row(short(time.Duration(f.Ago)), f.Holder, f.Term, f.Reason)
+		}
+	})
+}

@@ -101,6 +101,8 @@ func (s *session) clusterCommand() *cobra.Command {
 			func(c *api.Client, ctx context.Context) (member.Status, error) { return c.HA(ctx) }, writeCluster),
 		get(s, &cobra.Command{Use: "interfaces", Short: "Show the interfaces that carry heartbeats and shared addresses"},
 			func(c *api.Client, ctx context.Context) (member.Status, error) { return c.HA(ctx) }, writeClusterInterfaces),
+		get(s, &cobra.Command{Use: "failovers", Short: "Show who became active when, and why"},
+			func(c *api.Client, ctx context.Context) (member.Status, error) { return c.HA(ctx) }, writeFailovers),
 		s.eventsCommand(), s.failoverCommand(), s.downCommand(), s.upCommand(), s.deviceCommand(),
 	)
 	return cmd

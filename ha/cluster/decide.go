@@ -203,6 +203,11 @@ func (m *Machine) decideResting(h *peer) {
 		m.reclaim(h)
 		return
 	}
+	if p := m.heldElsewhere(); p != nil {
+		m.vacant = Never
+		m.reason = fmt.Sprintf("%s is silent here, but another member hears it", m.name(p.id))
+		return
+	}
 	if m.state == wire.Ready {
 		return // not prepared: the device that says so becomes ready, or a problem
 	}

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -228,4 +229,54 @@ func FuzzStep(f *testing.F) {
 			term = v.Term
 		}
 	})
+}
+
+// logsOf collects the events of a name.
+func logsOf(actions []Action, name string) (texts []string) {
+	for _, a := range actions {
+		if l, ok := a.(Log); ok && l.Name == name {
+			texts = append(texts, l.Text)
+		}
+	}
+	return texts
+}
+
+// TestCablingIsNamed: what makes two actives elsewhere (seed 004, Solution-3) is said by name here, and the heartbeat
+// counts all the same.
+func TestCablingIsNamed(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		arrived int // interface index
+		change  func(*wire.Beat)
+		event   string
+		words   []string
+	}{
+		{"the sync NIC sits in another PCI place", 2, func(b *wire.Beat) { b.Interface, b.NN = 3, 0x55 }, EvSyncIface, []string{"G3", "55", "03", "hardware"}},
+		{"a LAN NIC sits in another PCI place", 0, func(b *wire.Beat) { b.Interface, b.NN = 1, 0x55 }, EvHardware, []string{"G1", "55", "01", "hardware"}},
+		{"a LAN cable in the sync port", 2, func(b *wire.Beat) { b.Interface, b.NN = 1, 1 }, EvSyncIface, []string{"interface 1", "G3", "cables"}},
+		{"the sync cable in a LAN port", 0, func(b *wire.Beat) { b.Interface, b.NN = 3, 3 }, EvNonSyncIface, []string{"interface 3", "G1", "cables"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m := machine(t, testConfig())
+			m.Step(0, Tick{})
+			b := wire.Beat{Version: 1, Cluster: 7, Member: 2, State: wire.Standby, Nonce: 22, Seq: 1, Flags: wire.InSync, Heard: []wire.Heard{{Member: 1, Nonce: 1, Seq: m.seq}}}
+			c.change(&b)
+			texts := logsOf(m.Step(1, BeatReceived{Interface: c.arrived, Beat: b}), c.event)
+			if len(texts) != 1 {
+				t.Fatalf("%d events %s", len(texts), c.event)
+			}
+			for _, w := range c.words {
+				if !strings.Contains(texts[0], w) {
+					t.Errorf("%q does not say %q", texts[0], w)
+				}
+			}
+			if !m.View().Peers[0].Alive {
+				t.Error("the heartbeat did not count")
+			}
+			b.Seq++
+			if again := m.Step(2, BeatReceived{Interface: c.arrived, Beat: b}); len(logsOf(again, c.event)) != 0 {
+				t.Error("said again at once")
+			}
+		})
+	}
 }

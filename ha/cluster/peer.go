@@ -23,6 +23,11 @@ type peer struct {
 	newest   [MaxInterfaces + 1]uint64 // highest sequence accepted, by the sender's interface number
 	heard    [MaxInterfaces]heard      // by our interface index: what we echo
 
+	// vouched is the highest sequence that another member says it has heard of this one, beyond what we heard
+	// ourselves, and when it said so.
+	vouched   uint64
+	vouchedAt Instant
+
 	view wire.Beat // the newest accepted heartbeat
 	gone string    // why it is not alive
 	odd  Instant   // no further log of a cabling or hardware oddity before this
@@ -85,6 +90,7 @@ func (m *Machine) receive(iface int, b wire.Beat) {
 		p.alive, p.gone = true, ""
 		m.log(Notice, EvPeerAlive, fmt.Sprintf("%s is alive: heard on %s, %s with term %d", m.name(p.id), m.cfg.Interfaces[iface].Name, b.State, b.Term))
 	}
+	m.hearsay(b)
 	if b.Term > m.term {
 		m.term = b.Term
 		m.emit(KeepTerm(m.term))
@@ -151,8 +157,32 @@ func (m *Machine) retire(p *peer) {
 			p.retired = slices.Delete(p.retired, 0, len(p.retired)-maxRetired)
 		}
 	}
-	p.nonce = 0
+	p.nonce, p.vouched = 0, 0
 	p.newest = [MaxInterfaces + 1]uint64{}
+}
+
+// hearsay takes in whom the sender of b hears: a member that is silent here may be alive all the same, when only the
+// path between it and us is cut.
+func (m *Machine) hearsay(b wire.Beat) {
+	for _, h := range b.Heard {
+		if int(h.Member) >= len(m.peers) {
+			continue
+		}
+		p := m.peers[h.Member]
+		if p != nil && p.nonce != 0 && p.nonce == h.Nonce && h.Member != b.Member && h.Seq > max(p.view.Seq, p.vouched) {
+			p.vouched, p.vouchedAt = h.Seq, m.now
+		}
+	}
+}
+
+// heldElsewhere is the member that held the role last, when it is silent here but others have heard it within the
+// dead time: the role is not vacant then. Nil otherwise.
+func (m *Machine) heldElsewhere() *peer {
+	p := m.peers[m.lastHolder]
+	if m.lastHolder == 0 || p == nil || p.alive || p.vouched == 0 || m.now.Sub(p.vouchedAt) >= m.cfg.Timing.Dead {
+		return nil
+	}
+	return p
 }
 
 func (m *Machine) farewell(iface int, p *peer, b wire.Beat) {

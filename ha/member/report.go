@@ -140,6 +140,9 @@ func (m *Member) status() Status {
 		f := v.Failovers[n-1]
 		s.Failover.Last, s.Failover.Since, s.Failover.Reason = m.name(f.Holder)+" became active", Duration(now.Sub(f.At)), f.Reason
 	}
+	for _, f := range v.Failovers {
+		s.Failover.History = append(s.Failover.History, FailoverRecord{Ago: Duration(now.Sub(f.At)), Holder: m.name(f.Holder), Term: f.Term, Reason: f.Reason})
+	}
 	for _, p := range v.Peers {
 		w := PeerStatus{Member: p.ID, Name: p.Name, Alive: p.Alive, State: p.State.String(), Term: p.Term, Priority: p.Priority,
 			Demotion: p.Demotion, InSync: p.InSync, Connections: p.Connections, LastHeard: age(p.Heard, p.LastHeard)}

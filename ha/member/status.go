@@ -111,6 +111,16 @@ type FailoverStatus struct {
 	Last   string   `json:"last,omitempty"` // reason and evidence of the last one
 	Since  Duration `json:"since"`          // how long ago, -1ns if never
 	Reason string   `json:"reason,omitempty"`
+	// History is the newest changes of the holder as this member saw them, oldest first, at most 32.
+	History []FailoverRecord `json:"history,omitempty"`
+}
+
+// FailoverRecord is one change of the holder.
+type FailoverRecord struct {
+	Ago    Duration `json:"ago"`
+	Holder string   `json:"holder"` // who became active
+	Term   uint64   `json:"term"`
+	Reason string   `json:"reason"` // with the evidence: what was last heard, where, how late
 }
 
 // Event is one line of GET /v1/events, oldest first.

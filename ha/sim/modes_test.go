@@ -158,3 +158,23 @@ func TestAllMembersWithProblems(t *testing.T) {
 	w.Run(time.Second)
 	expect(t, w, "DOWN ACTIVE DOWN", 2)
 }
+
+// TestSilentOnlyHere: the path between the active member and one standby is cut, another standby hears both. The cut
+// off one does not take the role; when the active one really dies, the right one does.
+func TestSilentOnlyHere(t *testing.T) {
+	w := inMode(t, 3, cluster.ActiveUp)
+	w.Cut = func(from, to uint8, _ int) bool { return from+to == 4 && from != to } // 1 and 3
+	w.Run(time.Minute)
+	expect(t, w, "ACTIVE STANDBY STANDBY", 1)
+	w.Node(1).PowerCut()
+	w.Run(time.Second)
+	expect(t, w, "LOST ACTIVE STANDBY", 2)
+	// One way only.
+	w = inMode(t, 3, cluster.ActiveUp)
+	w.Cut = func(from, to uint8, _ int) bool { return from == 1 && to == 2 }
+	w.Run(time.Minute)
+	expect(t, w, "ACTIVE STANDBY STANDBY", 1)
+	w.Node(1).PowerCut()
+	w.Run(time.Second)
+	expect(t, w, "LOST ACTIVE STANDBY", 2)
+}
