@@ -38,10 +38,7 @@ func (d *daemon) health() api.DeviceReport {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if len(d.status.Problems) > 0 {
-		r.State, r.Text = "problem", d.status.Problems[0]
-		if len(r.Text) > 200 { // had's limit
-			r.Text = r.Text[:200]
-		}
+		r.State, r.Text = "problem", short(d.status.Problems[0])
 	}
 	return r
 }

@@ -32,10 +32,12 @@ type daemon struct {
 	Options
 
 	// mu is held during an application: there is one at a time, and whoever asks for the status sees its end.
-	mu     sync.Mutex
-	node   *node.Node // in force; nil until there was a good file
-	closed bool       // the ruleset of node is in
-	status api.NodeStatus
+	mu       sync.Mutex
+	node     *node.Node // in force; nil until there was a good file
+	closed   bool       // the ruleset of node is in
+	status   api.NodeStatus
+	monitors monitors
+	ctx      context.Context // of Run: the monitors live as long
 }
 
 // Run serves until ctx ends. It leaves the network as it is then: traffic goes on while gatewayd is restarted.
@@ -53,11 +55,12 @@ func Run(ctx context.Context, opts Options) error {
 	defer ln.Close()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	d := &daemon{Options: opts}
+	d := &daemon{Options: opts, monitors: monitors{client: api.NewClient(opts.RunDir)}, ctx: ctx}
 	d.reload()
 	var watching sync.WaitGroup
 	watching.Go(func() { d.watch(ctx) })
 	watching.Go(func() { d.report(ctx) })
+	defer d.monitors.end()
 	defer watching.Wait()
 	defer cancel()
 	if opts.Ready != nil {
@@ -92,6 +95,7 @@ func (d *daemon) reload() api.NodeStatus {
 		status.Cluster = fmt.Sprintf("%s (%d)", n.Cluster.Name, n.Cluster.ID)
 	}
 	d.status = status
+	d.monitors.restart(d.ctx, n)
 	for _, p := range warnings {
 		d.Log.Printf("warning: %s", p.Error())
 	}

@@ -21,6 +21,7 @@ func (r *reader) check(n *Node) {
 	r.checkInterfaces(n)
 	r.checkRoutes(n)
 	r.checkNAT(n)
+	r.checkMonitors(n)
 }
 
 // exampleKey is the key of the documentation. Every reader of the documentation has it.

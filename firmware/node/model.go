@@ -15,6 +15,7 @@ type Node struct {
 	Interfaces []Interface `json:"interfaces"`
 	Routes     []Route     `json:"routes,omitempty"`
 	NAT        []NAT       `json:"nat,omitempty"`
+	Monitors   []Monitor   `json:"monitors,omitempty"`
 }
 
 // Cluster says who this member is and whom it shares addresses with.
@@ -204,3 +205,29 @@ const (
 	// PortsRandom chooses every port at random (NF_NAT_RANGE_PROTO_RANDOM_FULLY).
 	PortsRandom Ports = "random"
 )
+
+// Monitor watches hosts; when more than half of them stop answering, this member is unfit.
+type Monitor struct {
+	Name     string        `json:"name"` // unique
+	Hosts    []netip.Addr  `json:"hosts"`
+	Probe    Probe         `json:"probe"`
+	Port     uint16        `json:"port,omitempty"` // with ProbeTCP
+	Interval time.Duration `json:"interval"`       // between two probes of a host, MinProbe..1m
+	Loss     int           `json:"loss"`           // unanswered probes in a row after which a host is down, 1..1000
+	Grace    time.Duration `json:"grace"`          // after the start, nothing is a problem for so long
+}
+
+// Probe says how a monitor asks a host.
+type Probe string
+
+const (
+	// ProbeICMP sends echo requests.
+	ProbeICMP Probe = "icmp"
+	// ProbeTCP opens connections to a port.
+	ProbeTCP Probe = "tcp"
+	// ProbeARP asks for the Ethernet address; the host must be on the link.
+	ProbeARP Probe = "arp"
+)
+
+// MinProbe is the shortest interval of a monitor.
+const MinProbe = 50 * time.Millisecond

@@ -62,6 +62,7 @@ func (r *reader) node(s *section, n *Node) {
 	readSections(s, "interfaces", &n.Interfaces, iface)
 	readSections(s, "routes", &n.Routes, route)
 	readSections(s, "nat", &n.NAT, nat)
+	readSections(s, "monitors", &n.Monitors, monitor)
 	s.finish()
 }
 

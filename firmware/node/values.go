@@ -122,7 +122,7 @@ func deviceName(s string) (string, *complaint) {
 }
 
 // number parses an unsigned number in lo..hi, decimal or with 0x.
-func number[T ~uint8](lo, hi uint64) func(string) (T, *complaint) {
+func number[T ~uint8 | ~uint16 | ~int](lo, hi uint64) func(string) (T, *complaint) {
 	return func(s string) (T, *complaint) {
 		v, err := strconv.ParseUint(s, 0, 32)
 		if err != nil || v < lo || v > hi {

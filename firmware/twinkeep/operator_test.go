@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net"
 	"os/exec"
 	"strings"
 	"syscall"
@@ -117,4 +118,40 @@ func TestGatewaydIsACriticalDevice(t *testing.T) {
 	p.WaitStates("DOWN", "ACTIVE")
 	syscall.Kill(p.A.Process("gatewayd"), syscall.SIGCONT)
 	p.WaitStates("STANDBY", "ACTIVE")
+}
+
+// TestMonitor: the active member loses its way to a host that the peer still reaches.
+func TestMonitor(t *testing.T) {
+	for _, probe := range []string{"icmp", "arp", "tcp:7"} {
+		t.Run(probe, func(t *testing.T) {
+			p := pair.NewPair(t, binary)
+			p.ServerNS.IP("addr add 192.0.2.20/24 dev eth0")
+			if probe == "tcp:7" {
+				var ln net.Listener
+				p.ServerNS.Try(func() (err error) { ln, err = net.Listen("tcp", pair.Server+":7"); return err })
+				defer ln.Close()
+			}
+			for i, m := range []*pair.Member{p.A, p.B} {
+				m.WriteNode(pair.NodeFile(i+1) + "monitors:\n  - {name: uplink, hosts: [" + pair.Server + "], probe: '" + probe + "', interval: 100ms, loss: 3, grace: 0s}\n")
+			}
+			p.StartBoth()
+			answers := func(m *pair.Member) bool {
+				for _, d := range m.Status().Devices {
+					if d.Name == "monitor uplink" && d.Text == "1 of 1 hosts answer" {
+						return true
+					}
+				}
+				return false
+			}
+			p.Wait("the monitors", func() bool { return answers(p.A) && answers(p.B) })
+			// The way is lost beyond the link: the server no longer answers member A.
+			p.ServerNS.Run("nft", "add table netdev lost; add chain netdev lost in { type filter hook ingress device eth0 priority 0; }; add rule netdev lost in ether saddr "+p.A.NS.MAC("wan").String()+" drop")
+			p.WaitStates("DOWN", "ACTIVE")
+			if s := p.A.Status(); len(s.Problems) != 1 || s.Problems[0] != "monitor uplink: 1 of 1 hosts do not answer: "+pair.Server {
+				t.Errorf("problems %v", s.Problems)
+			}
+			p.ServerNS.Run("nft", "delete", "table", "netdev", "lost")
+			p.WaitStates("STANDBY", "ACTIVE")
+		})
+	}
 }

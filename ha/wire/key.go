@@ -19,14 +19,18 @@ type Key struct {
 	sum []byte
 }
 
-// NewKey derives the heartbeat key from the cluster key with HKDF-SHA-256 (RFC 5869).
-func NewKey(cluster []byte) (*Key, error) {
+// NewKey derives the heartbeat key from the cluster key.
+func NewKey(cluster []byte) (*Key, error) { return DeriveKey(cluster, "twinkeep heartbeat 1") }
+
+// DeriveKey derives the key of one protocol from the cluster key, with HKDF-SHA-256 (RFC 5869). Every protocol has a
+// label of its own.
+func DeriveKey(cluster []byte, label string) (*Key, error) {
 	if len(cluster) != KeyLen {
 		return nil, fmt.Errorf("cluster key has %d bytes, want %d", len(cluster), KeyLen)
 	}
-	k, err := hkdf.Key(sha256.New, cluster, nil, "twinkeep heartbeat 1", KeyLen)
+	k, err := hkdf.Key(sha256.New, cluster, nil, label, KeyLen)
 	if err != nil {
-		return nil, fmt.Errorf("derive heartbeat key: %w", err)
+		return nil, fmt.Errorf("derive the key %q: %w", label, err)
 	}
 	return &Key{mac: hmac.New(sha256.New, k), sum: make([]byte, 0, sha256.Size)}, nil
 }
