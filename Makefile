@@ -36,6 +36,12 @@ unit: ## Unit, simulator and namespace tests (the latter need root)
 vm: image ## The demo as a test: four virtual machines, a power cut, checks on the captures
 	$(GO) run ./tools/lab demo
 
+sim: ## Play N random histories of whole clusters (default 10000), or for SOAK=1h; tells a violation as a story
+	$(GO) run ./ha/sim/cmd $(if $(SOAK),-soak $(SOAK),-n $(or $(N),10000))
+
+mutations: ## Show that the simulator finds seeded defects of the core (compiles it once for each; minutes)
+	$(GO) test ./ha/sim -run TestMutations -mutations -v -timeout 30m
+
 fuzz: ## Fuzz every parser and the core for FUZZTIME each (default 20s)
 	@./tools/fuzz.sh $(or $(FUZZTIME),20s)
 
@@ -48,4 +54,4 @@ need-%:
 clean: ## Remove everything that was built
 	rm -rf $(BUILD)
 
-.PHONY: help demo console stop image test check unit vm fuzz bench-failover clean
+.PHONY: help demo console stop image test check unit vm fuzz bench-failover sim mutations clean

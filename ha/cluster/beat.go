@@ -58,9 +58,6 @@ func (m *Machine) compose(iface int) wire.Beat {
 		Nonce: m.cfg.Nonce, Term: m.term, Demotion: m.demotion(), Priority: m.priority(), NN: f.NN,
 		Connections: m.connections, Serial: m.cfg.Serial,
 	}
-	if m.now < m.yieldUntil {
-		b.Successor = m.successorID
-	}
 	set := func(on bool, fl wire.Flags) {
 		if on {
 			b.Flags |= fl
@@ -71,6 +68,13 @@ func (m *Machine) compose(iface int) wire.Beat {
 	set(m.inSync, wire.InSync)
 	set(m.now < m.yieldUntil, wire.Yielding)
 	set(m.now < m.claimUntil, wire.Claiming)
+	if m.bid.on { // what the others judge the bid by does not change while it stands
+		set(true, wire.Bidding)
+		b.Demotion, b.Connections = m.bid.merit.demotion, m.bid.merit.connections
+	}
+	if m.now < m.yieldUntil {
+		b.Successor = m.successorID
+	}
 	for _, p := range m.peers {
 		if p == nil {
 			continue

@@ -195,6 +195,8 @@ func (m *Machine) decideInit(h *peer) {
 }
 
 func (m *Machine) decideResting(h *peer) {
+	standing := m.bid
+	m.bid = bid{}
 	if s, _ := m.resting(); s != m.state {
 		m.rest("all problems are gone, all devices are ready")
 	}
@@ -232,7 +234,10 @@ func (m *Machine) decideResting(h *peer) {
 	if m.now.Sub(m.vacant) < time.Duration(rank)*m.cfg.Timing.Dead {
 		return
 	}
-	m.take(m.whyVacant())
+	if chosen == m.cfg.Self && !m.otherBids() || m.agreed(standing) {
+		m.bid = bid{}
+		m.take(m.whyVacant())
+	}
 }
 
 // chosen is the member that the last holder gave the role to, 0 if it did not say.

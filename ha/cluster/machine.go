@@ -49,6 +49,8 @@ type Machine struct {
 	quietUntil Instant
 	// claimUntil is the end of a request to be handed the role.
 	claimUntil Instant
+	// bid is the agreement to take the vacant role, see agreed.
+	bid bid
 	// contested is set while another holder is heard: whoever keeps the role announces again afterwards.
 	contested bool
 	// lastHolder is the member that held the role last, ourselves included; 0 if nobody was seen.

@@ -23,6 +23,8 @@ type peer struct {
 	newest   [MaxInterfaces + 1]uint64 // highest sequence accepted, by the sender's interface number
 	heard    [MaxInterfaces]heard      // by our interface index: what we echo
 
+	// echoed is the highest sequence of ours that the peer says it has heard.
+	echoed uint64
 	// vouched is the highest sequence that another member says it has heard of this one, beyond what we heard
 	// ourselves, and when it said so.
 	vouched   uint64
@@ -88,11 +90,19 @@ func (m *Machine) receive(iface int, b wire.Beat) {
 	p.view = b
 	if !p.alive {
 		p.alive, p.gone = true, ""
+		if m.active() {
+			// It may have held the role while we did not hear it, and given it up at our first heartbeat; the
+			// switches may still point at it.
+			m.announceAgain()
+		}
 		m.log(Notice, EvPeerAlive, fmt.Sprintf("%s is alive: heard on %s, %s with term %d", m.name(p.id), m.cfg.Interfaces[iface].Name, b.State, b.Term))
 	}
 	m.hearsay(b)
 	if b.Term > m.term {
 		m.term = b.Term
+		if m.active() {
+			m.term++ // somebody held the role out of our sight; whoever keeps it now has the higher term
+		}
 		m.emit(KeepTerm(m.term))
 	}
 	if b.Has(wire.Holder) {
@@ -157,7 +167,7 @@ func (m *Machine) retire(p *peer) {
 			p.retired = slices.Delete(p.retired, 0, len(p.retired)-maxRetired)
 		}
 	}
-	p.nonce, p.vouched = 0, 0
+	p.nonce, p.vouched, p.echoed = 0, 0, 0
 	p.newest = [MaxInterfaces + 1]uint64{}
 }
 
@@ -165,6 +175,10 @@ func (m *Machine) retire(p *peer) {
 // path between it and us is cut.
 func (m *Machine) hearsay(b wire.Beat) {
 	for _, h := range b.Heard {
+		if h.Member == m.cfg.Self && h.Nonce == m.cfg.Nonce && h.Seq <= m.seq {
+			from := m.peers[b.Member]
+			from.echoed = max(from.echoed, h.Seq)
+		}
 		if int(h.Member) >= len(m.peers) {
 			continue
 		}

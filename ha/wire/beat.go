@@ -42,6 +42,7 @@ const (
 	Farewell                   // the sender is gone when this arrives
 	Yielding                   // the sender does not want the role now
 	Claiming                   // the sender asks the active member to hand over
+	Bidding                    // the sender is about to take the vacant role, once all it hears have heard this
 )
 
 // State of a member as it travels in heartbeats. The numbers are part of the wire format.

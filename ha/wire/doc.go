@@ -22,7 +22,8 @@
 //	off len field
 //	  0   2 magic 0x544B
 //	  2   1 version of the sender, ≥ 1
-//	  3   1 flags: bit 0 holder, 1 sync interface, 2 in sync, 3 farewell, 4 yielding, 5 claiming
+//	  3   1 flags: bit 0 holder, 1 sync interface, 2 in sync, 3 farewell, 4 yielding, 5 claiming,
+//	      6 bidding
 //	  4   1 cluster ID, 1..255
 //	  5   1 member ID, 1..8
 //	  6   1 state

@@ -1,0 +1,320 @@
+package sim
+
+import (
+	"fmt"
+	"math/bits"
+	"time"
+
+	"github.com/twinkeep/twinkeep/ha/cluster"
+	"github.com/twinkeep/twinkeep/ha/wire"
+)
+
+// checker holds the invariants of DESIGN §7 against a [World] after every event. Their numbers are those of that
+// list; 5, about policies, is not in the core.
+type checker struct {
+	// Violation is the first broken invariant with its evidence, Broken its number; empty and 0 if none.
+	Violation string
+	Broken    int
+	// Known counts violations that are known defects of the core and let pass, in the order of known.
+	Known [len(known)]int
+	// DualTime is for how long two gates were open at once. Of it, OneWayTime passed while only one direction was
+	// deaf, and ThawTime after a box woke up with a clock that had stood still.
+	DualTime, OneWayTime, ThawTime time.Duration
+
+	// told is set while every disturbance is a [Fault], so that calm can be known. In stories it cannot.
+	told   bool
+	timing cluster.Timing
+	// settle is how long a cluster may take to come to rest after the last disturbance.
+	settle time.Duration
+	gates  uint8           // bit ID-1: whose gate was open last
+	since  cluster.Instant // when they came to be so
+	vacant cluster.Instant // since when no gate is open
+	edge   cluster.Instant // the last disturbance
+	active int             // faults in force
+	apart  [maxID + 1][maxID + 1]cluster.Instant
+	doubt  doubt
+}
+
+// doubt is a time of two open gates that has ended: the one that is left has to announce again.
+type doubt struct {
+	winner, loser uint8 // 0: none
+	since, ended  cluster.Instant
+}
+
+// facts are what is known of one boot of a member.
+type facts struct {
+	said   wire.Beat // its last beat, at saidAt
+	saidAt cluster.Instant
+	term   uint64                     // the highest it has shown or written down
+	opened cluster.Instant            // when it opened its gate without having announced yet, 0 if it has
+	rival  [maxID + 1]cluster.Instant // when it last read of each other member that it holds the role
+	seen   [maxID + 1]uint64          // the newest sequence it has read of each other member's boot
+	proven [maxID + 1]uint64          // the boot of each other member that has proved to hear it
+	// When it took the role last: rival, and when the newest beat of each other member was sent that had arrived.
+	aware, arrived [maxID + 1]cluster.Instant
+	read           uint64          // the highest it has read in a beat that proves to be fresh
+	took           cluster.Instant // when it opened its gate last
+	openAt         cluster.Instant // its clock at the step in which it opened the gate
+}
+
+func (c *checker) init(t cluster.Timing, members int) {
+	c.timing = t
+	// Listening after a start, a dead time per rank, a yield (3), one to find out.
+	c.settle = t.Silence + time.Duration(members+4)*t.Dead
+	for i := range c.apart {
+		for j := range c.apart[i] {
+			c.apart[i][j] = -1 << 60
+		}
+	}
+}
+
+// grace is how long two gates may stay open after paths have come back: the worse member hears the better one
+// with its next beat, proves a new boot in two more, or loses its lease.
+func (c *checker) grace() time.Duration { return c.timing.Lease + 4*c.timing.Beat }
+
+func (w *World) violate(invariant int, format string, args ...any) {
+	if w.Broken != 0 {
+		return
+	}
+	evidence := fmt.Sprintf(format, args...)
+	if w.tolerated(evidence) {
+		return
+	}
+	w.Broken = invariant
+	w.Violation = fmt.Sprintf("%v: invariant %d: %s", time.Duration(w.Now), invariant, evidence)
+	w.trace("VIOLATION of invariant %d: %s", invariant, evidence)
+}
+
+// disturb says that something happened from which the cluster has to come to rest again.
+func (w *World) disturb() { w.edge = w.Now }
+
+// calm reports whether the cluster should be at rest.
+func (w *World) calm() bool { return w.told && w.active == 0 && w.Now.Sub(w.edge) > w.settle }
+
+// advance moves time, from one change of a gate to the next.
+func (w *World) advance(to cluster.Instant) {
+	for {
+		mask, next := uint8(0), to
+		for i, n := range w.Nodes {
+			if n.Gate.lease <= w.Now {
+				continue
+			}
+			if n.open(w.Now) {
+				mask |= 1 << i
+			}
+			for _, edge := range [...]cluster.Instant{n.Gate.lease, n.Gate.shut, n.asleep} {
+				if edge > w.Now && edge < next {
+					next = edge
+				}
+			}
+		}
+		if w.Now >= to {
+			return
+		}
+		if mask != w.gates {
+			w.turned(mask)
+		}
+		if mask&(mask-1) != 0 {
+			w.dual(mask, next.Sub(w.Now))
+		}
+		w.Now = next
+		if mask == 0 {
+			w.checkVacant()
+		}
+		w.checkDoubt()
+	}
+}
+
+// turned is called when other gates are open than before.
+func (w *World) turned(mask uint8) {
+	was := w.gates
+	w.gates = mask
+	if w.Trace != nil {
+		w.trace("open gates: %v", w.Open())
+	}
+	if mask == 0 {
+		w.vacant = w.Now
+	}
+	if w.calm() {
+		w.violate(2, "the open gates changed from %v to %v, %v after the last disturbance", list(was), list(mask), w.Now.Sub(w.edge))
+	}
+	if w.doubt.winner != 0 && mask != 1<<(w.doubt.winner-1) {
+		w.doubt = doubt{}
+	}
+	if bits.OnesCount8(was) > 1 && bits.OnesCount8(mask) == 1 && mask&was != 0 {
+		w.doubt = doubt{winner: list(mask)[0], loser: list(was &^ mask)[0], since: w.since, ended: w.Now}
+	}
+	w.since = w.Now
+}
+
+func list(mask uint8) (ids []uint8) {
+	for id := uint8(1); mask != 0; id, mask = id+1, mask>>1 {
+		if mask&1 != 0 {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// heard is called before a newer beat than any before arrives.
+func (w *World) heard(from, to uint8) {
+	if w.deaf(from, to) && (!w.Strict || w.deaf(to, from)) {
+		w.apart[from][to], w.apart[to][from] = w.Now, w.Now
+	}
+}
+
+// dual judges a time d during which several gates are open.
+func (w *World) dual(mask uint8, d time.Duration) {
+	w.DualTime += d
+	ids := list(mask)
+	for i, a := range ids {
+		for _, b := range ids[i+1:] {
+			ab, ba := w.deaf(a, b), w.deaf(b, a)
+			if ab && ba || (ab || ba) && !w.Strict {
+				w.apart[a][b], w.apart[b][a] = w.Now.Add(d), w.Now.Add(d)
+				if ab != ba {
+					w.OneWayTime += d
+				}
+				continue
+			}
+			thawed := max(w.Node(a).thawed, w.Node(b).thawed)
+			switch {
+			case w.AllowDual || w.Now.Sub(w.apart[a][b]) <= w.grace():
+			case !w.Strict && thawed > 0 && w.Now.Sub(thawed) <= w.grace():
+				w.ThawTime += d
+			default:
+				w.violate(1, "the gates of gw-%c and gw-%c are both open; %s; the newest beat that arrived was %v old that way, %v old the other (lease %v)",
+					'a'+a-1, 'a'+b-1, w.how(a, b), w.Now.Sub(w.path[a][b].newest), w.Now.Sub(w.path[b][a].newest), w.timing.Lease)
+			}
+		}
+	}
+}
+
+// how says how two gates came to be open, as far as that is known.
+func (w *World) how(a, b uint8) string {
+	m, n := w.Node(a), w.Node(b)
+	first, second := m, n
+	if m.took > n.took {
+		first, second = n, m
+	}
+	inFlight := second.arrived[first.ID] < first.took || second.took.Sub(first.took) <= 2*w.timing.Beat
+	if inFlight && second.aware[first.ID] < first.took && w.Now.Sub(second.took) <= w.grace()+w.timing.Lease {
+		return atOnce
+	}
+	return fmt.Sprintf("gw-%c since %v, gw-%c since %v", 'a'+a-1, time.Duration(m.took), 'a'+b-1, time.Duration(n.took))
+}
+
+// checkVacant: nobody's gate is open.
+func (w *World) checkVacant() {
+	if since := max(w.vacant, w.edge); w.told && w.Now.Sub(since) > w.settle {
+		for _, n := range w.Nodes {
+			if n.Machine != nil && w.Now.Sub(n.resume) > w.settle && n.slow == 0 {
+				inv := 6
+				if w.active == 0 {
+					inv = 2
+				}
+				w.violate(inv, "no gate has been open for %v, although gw-%c runs; the last disturbance was %v ago (states %s)",
+					w.Now.Sub(w.vacant), 'a'+n.ID-1, w.Now.Sub(w.edge), w.States())
+				return
+			}
+		}
+	}
+}
+
+// checkDoubt: whoever is left after two gates were open must announce again, once it can know of the other.
+func (w *World) checkDoubt() {
+	d := &w.doubt
+	if d.winner == 0 || w.Now.Sub(d.ended) <= w.timing.Dead+w.grace() {
+		return
+	}
+	n := w.Node(d.winner)
+	if n.AnnouncedAt < d.ended && n.slow == 0 && w.Now.Sub(n.resume) > w.timing.Dead+w.grace() && !w.deaf(d.loser, d.winner) {
+		why := "which it has read of"
+		if n.rival[d.loser] < max(d.since, d.ended.Add(-w.timing.Dead)) {
+			why = neverRead
+		}
+		w.violate(3, "gw-%c has not announced since gw-%c's gate, open with its own, %s, was shut %v ago", 'a'+n.ID-1, 'a'+d.loser-1, why, w.Now.Sub(d.ended))
+	}
+	*d = doubt{}
+}
+
+// whyShut says what a late driver has to do with a gate that is shut.
+func (n *Node) whyShut() string {
+	if n.Gate.shut > n.w.Now && n.shutLate > 10*ms { // shutMargin of ha/cluster
+		return "; " + lateShut
+	}
+	return ""
+}
+
+// reads notes what a member is about to learn from a heartbeat.
+func (w *World) reads(n *Node, b *wire.Beat) {
+	if int(b.Member) > len(w.Nodes) || b.Nonce != w.Node(b.Member).nonce || b.Seq <= n.seen[b.Member] || b.Seq == wire.FinalSeq {
+		return // a stranger, a recording, overtaken by newer news, or a farewell, written before the rest
+	}
+	n.seen[b.Member] = b.Seq
+	for _, h := range b.Heard {
+		if h.Member == n.ID && h.Nonce == n.nonce {
+			n.proven[b.Member] = b.Nonce
+		}
+	}
+	if n.proven[b.Member] != b.Nonce {
+		return
+	}
+	n.read = max(n.read, b.Term)
+	if b.Has(wire.Holder) {
+		n.rival[b.Member] = w.Now
+	}
+}
+
+// checkTerm: the term of a boot, as it writes it down, never goes back.
+func (w *World) checkTerm(n *Node, term uint64) {
+	if term < n.term {
+		w.violate(3, "the term of gw-%c went back from %d to %d", 'a'+n.ID-1, n.term, term)
+	}
+	n.term = max(n.term, term)
+}
+
+// checkBeat looks at a heartbeat that has passed its sender's gate.
+func (w *World) checkBeat(n *Node, b *wire.Beat) {
+	if b.Order == wire.Open && n.openAt != n.decided {
+		n.openAt, n.opened, n.took = n.decided, w.Now, w.Now
+		if known := max(n.term, n.read, n.led); b.Term <= known {
+			w.violate(3, "gw-%c took the role with term %d, it knew of term %d", 'a'+n.ID-1, b.Term, known)
+		}
+		n.led = b.Term
+		n.aware = n.rival
+		for _, p := range w.Nodes {
+			n.arrived[p.ID] = w.path[p.ID][n.ID].newest
+		}
+		w.checkSync(n, b)
+	}
+	w.checkTerm(n, b.Term)
+	switch open := n.Gate.Open(w.Now); {
+	case b.Has(wire.Holder) && !open:
+		w.violate(1, "gw-%c says that it holds the role, but its gate is shut (order %d%s)", 'a'+n.ID-1, b.Order, n.whyShut())
+	case !b.Has(wire.Holder) && open:
+		w.violate(1, "gw-%c says that it does not hold the role, but its gate is open (state %s)", 'a'+n.ID-1, b.State)
+	}
+	n.said = *b
+	n.saidAt = w.Now
+}
+
+// checkSync: invariant 4, as far as beats tell who is in sync.
+func (w *World) checkSync(n *Node, b *wire.Beat) {
+	if b.Has(wire.InSync) {
+		return
+	}
+	for _, p := range w.Nodes {
+		if p != n && p.Machine != nil && p.said.Has(wire.InSync) && p.said.State == wire.Standby && !p.said.Has(wire.Yielding) && p.said.Demotion == 0 &&
+			w.Now.Sub(p.saidAt) < w.timing.Lease && w.Now.Sub(w.path[p.ID][n.ID].newest) < w.timing.Lease {
+			w.violate(4, "gw-%c took the role out of sync, gw-%c is in sync, fit and heard", 'a'+n.ID-1, 'a'+p.ID-1)
+		}
+	}
+}
+
+// checkAnnounced is called when everything that a step asked for has been done.
+func (w *World) checkAnnounced(n *Node) {
+	if n.opened != 0 {
+		w.violate(3, "gw-%c opened its gate and did not announce", 'a'+n.ID-1)
+	}
+}

@@ -1,0 +1,279 @@
+package sim
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/twinkeep/twinkeep/ha/cluster"
+	"github.com/twinkeep/twinkeep/ha/wire"
+)
+
+// Kind names what a [Fault] does.
+type Kind string
+
+// Kinds. The comment names the fields that count besides At, and what For is the time of.
+const (
+	Loss      Kind = "loss"       // Value: probability per frame; Interface
+	Delay     Kind = "delay"      // Value: more delay, in dead times; Interface
+	Jitter    Kind = "jitter"     // Value: most of a random delay, in dead times, so frames overtake; Interface
+	Cut       Kind = "cut"        // Member to Peer, one way; Interface
+	Partition Kind = "partition"  // Side against all others, both ways, all interfaces
+	Mirror    Kind = "mirror"     // Member's own frames come back on Interface
+	Stranger  Kind = "stranger"   // a foreign cluster sends active beats on Interface: Value 0 with our ID and another key, 1 with another ID and our key
+	Replay    Kind = "replay"     // at the end of For, what Member sent meanwhile is sent again
+	Crash     Kind = "crash"      // Member's process dies and starts again after For (0: never); Value: after how many ms the supervisor says farewell, negative: never
+	PowerCut  Kind = "power-cut"  // Member's box dies and starts again after For (0: never); Blank
+	Pause     Kind = "pause"      // Member's process stands still for For
+	PauseBox  Kind = "pause-box"  // Member's box stands still for For, its clock counts
+	Freeze    Kind = "freeze-box" // Member's box stands still for For, and its clock with it
+	Slow      Kind = "slow"       // Member's process gets the CPU late, by up to Value beats
+	LinkDown  Kind = "link-down"  // Member has no carrier on Interface
+	Sick      Kind = "device"     // a critical device of Member has a problem
+	Busy      Kind = "busy"       // Value: Member's connection count, from At on
+	Claim     Kind = "activate"   // operator's command to Member
+	GiveUp    Kind = "deactivate" // operator's command to Member
+	Leave     Kind = "leave"      // Member stops in an orderly way and starts again after For (0: never)
+)
+
+// All is the Interface of a fault that concerns all of them.
+const All = -1
+
+// Fault is one thing that happens in a [History].
+type Fault struct {
+	At        Span    `json:"at"`
+	For       Span    `json:"for,omitzero"`
+	Kind      Kind    `json:"kind"`
+	Member    uint8   `json:"member,omitzero"`
+	Peer      uint8   `json:"peer,omitzero"`
+	Side      []int   `json:"side,omitempty"`
+	Interface int     `json:"interface,omitzero"`
+	Value     float64 `json:"value,omitzero"`
+	// Blank loses the disk with the power: the term is forgotten.
+	Blank bool `json:"blank,omitzero"`
+}
+
+// Span is a time.Duration that reads as "1.5s" in JSON.
+type Span time.Duration
+
+// String returns "1.5s".
+func (s Span) String() string { return time.Duration(s).String() }
+
+// MarshalText writes "1.5s".
+func (s Span) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText reads "1.5s".
+func (s *Span) UnmarshalText(b []byte) error {
+	d, err := time.ParseDuration(string(b))
+	*s = Span(d)
+	return err
+}
+
+// String says what happens in a network engineer's words.
+func (f Fault) String() string {
+	var b strings.Builder
+	b.WriteString(string(f.Kind))
+	if f.Member != 0 {
+		fmt.Fprintf(&b, " gw-%c", 'a'+f.Member-1)
+	}
+	if f.Peer != 0 {
+		fmt.Fprintf(&b, " → gw-%c", 'a'+f.Peer-1)
+	}
+	for i, id := range f.Side {
+		fmt.Fprintf(&b, "%c gw-%c", " +"[min(i, 1)], 'a'+id-1)
+	}
+	switch f.Kind {
+	case Loss, Delay, Jitter, Cut, Mirror, Stranger, LinkDown:
+		if f.Interface == All {
+			b.WriteString(", all interfaces")
+		} else {
+			fmt.Fprintf(&b, ", interface %d", f.Interface+1)
+		}
+	}
+	if f.Value != 0 {
+		fmt.Fprintf(&b, ", %.3g", f.Value)
+	}
+	if f.Blank {
+		b.WriteString(", disk lost")
+	}
+	if f.For != 0 {
+		fmt.Fprintf(&b, ", for %v", f.For)
+	}
+	return b.String()
+}
+
+// ends reports whether the fault is in force for a time, rather than being one event.
+func (f *Fault) ends() bool {
+	switch f.Kind {
+	case Busy, Claim, GiveUp:
+		return false
+	}
+	return f.For > 0
+}
+
+// Inject puts a fault into the future of a world. Faults that overlap add up.
+func (w *World) Inject(f Fault) {
+	if f.Kind == Replay {
+		w.Node(f.Member).tape = &tape{}
+	}
+	w.After(time.Duration(f.At)-time.Duration(w.Now), func() {
+		w.trace("--- %v", f)
+		w.disturb()
+		var n *Node
+		if f.Member != 0 {
+			n = w.Node(f.Member)
+		}
+		undo := w.begin(&f, n)
+		if !f.ends() {
+			return
+		}
+		w.active++
+		w.After(time.Duration(f.For), func() {
+			w.trace("--- end of %v", f)
+			w.active--
+			w.disturb()
+			if undo != nil {
+				undo()
+			}
+		})
+	})
+}
+
+// begin makes a fault happen and returns what ends it.
+func (w *World) begin(f *Fault, n *Node) (undo func()) {
+	switch f.Kind {
+	case Loss, Delay, Jitter:
+		w.faults = append(w.faults, f)
+		return func() {
+			for i, g := range w.faults {
+				if g == f {
+					w.faults = append(w.faults[:i], w.faults[i+1:]...)
+					return
+				}
+			}
+		}
+	case Cut, Partition:
+		w.cut(f, 1)
+		return func() { w.cut(f, -1) }
+	case Mirror:
+		w.mirror[n.ID][f.Interface]++
+		return func() { w.mirror[n.ID][f.Interface]-- }
+	case Stranger:
+		w.strange(f, w.Now.Add(time.Duration(f.For)))
+	case Replay:
+		n.tape.frames = n.tape.frames[:0]
+		return func() { w.replay(n) }
+	case Crash, PowerCut, Leave:
+		if n.Machine == nil || f.Kind != PowerCut && w.Now < n.asleep {
+			return nil // nothing of a box that stands still dies
+		}
+		w.kill(f, n)
+		return n.restart
+	case Pause:
+		n.Pause(time.Duration(f.For))
+	case PauseBox, Freeze:
+		n.PauseBox(time.Duration(f.For), f.Kind == Freeze)
+	case Slow:
+		was := n.slow
+		n.slow = time.Duration(f.Value * float64(w.timing.Beat))
+		return func() { n.slow = was }
+	case LinkDown:
+		n.carrier(f.Interface, 1)
+		return func() { n.carrier(f.Interface, -1) }
+	case Sick:
+		name := fmt.Sprintf("device-%v", f.At)
+		n.Input(cluster.Device{Name: name, State: cluster.DeviceProblem, Text: "fails"})
+		return func() { n.Input(cluster.Device{Name: name}) }
+	case Busy:
+		n.Input(cluster.Connections(f.Value))
+	case Claim:
+		n.Input(cluster.Activate{})
+	case GiveUp:
+		n.Input(cluster.Deactivate{})
+	default:
+		panic("sim: unknown kind of fault " + string(f.Kind))
+	}
+	return nil
+}
+
+// restart boots a member that is not there, once its box is awake.
+func (n *Node) restart() {
+	switch {
+	case n.w.Now < n.asleep:
+		n.w.After(n.asleep.Sub(n.w.Now)+1, n.restart)
+	case n.Machine == nil:
+		n.w.disturb()
+		n.Boot()
+	}
+}
+
+func (w *World) kill(f *Fault, n *Node) {
+	switch f.Kind {
+	case PowerCut:
+		n.PowerCut()
+		if f.Blank {
+			n.disk, n.led = 0, 0
+		}
+	case Crash:
+		last, boots := n.Crash(), n.boots
+		if f.Value >= 0 {
+			w.After(time.Duration(f.Value*float64(time.Millisecond)), func() {
+				if n.boots == boots && n.asleep <= w.Now {
+					n.Farewell(last)
+				}
+			})
+		}
+	case Leave:
+		n.Input(cluster.Leave{})
+	}
+}
+
+// cut changes the number of cuts on every path the fault concerns.
+func (w *World) cut(f *Fault, by int8) {
+	side := [maxID + 1]bool{}
+	for _, id := range f.Side {
+		side[id] = true
+	}
+	for _, a := range w.Nodes {
+		for _, b := range w.Nodes {
+			hit := f.Kind == Cut && a.ID == f.Member && b.ID == f.Peer || f.Kind == Partition && side[a.ID] != side[b.ID]
+			for i := range maxIface {
+				if hit && (f.Kind == Partition || f.Interface == All || f.Interface == i) {
+					w.cuts[a.ID][b.ID][i] += by
+				}
+			}
+		}
+	}
+}
+
+// carrier changes the number of faults that take an interface's carrier away.
+func (n *Node) carrier(iface int, by int8) {
+	was := n.down[iface] == 0
+	n.down[iface] += by
+	if up := n.down[iface] == 0; up != was {
+		n.Input(cluster.Link{Interface: iface, Up: up})
+	}
+}
+
+// strange is a foreign cluster's active member 1 on the same wire.
+func (w *World) strange(f *Fault, until cluster.Instant) {
+	b := wire.Beat{Version: wire.Version, Flags: wire.Holder | wire.InSync, Cluster: clusterID, Member: 1, State: wire.Active, Interface: uint8(f.Interface + 1),
+		Nonce: 4711, Term: 1 << 40, Priority: 255, Order: wire.Keep}
+	key := stranger
+	if f.Value != 0 {
+		b.Cluster, key = clusterID+1, 0
+	}
+	var beat func()
+	beat = func() {
+		b.Seq++
+		in, frame := w.seal(f.Interface, b.Member, b, key)
+		for _, to := range w.Nodes {
+			// It says nothing about any path of ours, so it comes from the receiver itself.
+			w.post(event{kind: evFrame, to: to, from: to.ID, iface: uint8(f.Interface), in: in, data: frame}, w.Net.Delay)
+		}
+		if w.Now < until {
+			w.After(w.timing.Beat, beat)
+		}
+	}
+	beat()
+}

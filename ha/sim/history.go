@@ -1,0 +1,237 @@
+package sim
+
+import (
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/twinkeep/twinkeep/ha/cluster"
+)
+
+// History is a story as a value: played twice, it is the same to the last event.
+type History struct {
+	// Note says what the history is about, for those that are kept.
+	Note string `json:"note,omitempty"`
+	// Seed of the network's chances.
+	Seed    uint64 `json:"seed"`
+	Members int    `json:"members"`
+	Normal  int    `json:"normal"` // interfaces besides the sync interface
+
+	Beat    Span `json:"beat"`
+	Lease   Span `json:"lease"`
+	Dead    Span `json:"dead"`
+	Silence Span `json:"silence"`
+
+	Duplicate float64 `json:"duplicate,omitzero"` // probability
+	Delay     Span    `json:"delay,omitzero"`
+	Jitter    Span    `json:"jitter,omitzero"`
+	Jiffy     Span    `json:"jiffy,omitzero"` // of the kernel's timeouts
+
+	PrimaryUp  bool `json:"primaryUp,omitzero"`
+	RealKey    bool `json:"realKey,omitzero"`    // sign and check every frame
+	DropAsleep bool `json:"dropAsleep,omitzero"` // a paused box loses frames instead of queueing them
+	Strict     bool `json:"strict,omitzero"`     // see [World.Strict]
+	Mended     bool `json:"mended,omitzero"`     // see [World.Mended]
+	// Clocks are what the members' clocks show at the start.
+	Clocks []Span `json:"clocks,omitempty"`
+
+	Faults []Fault `json:"faults"`
+}
+
+// Timing of the history's members.
+func (h *History) Timing() cluster.Timing {
+	return cluster.Timing{Beat: time.Duration(h.Beat), Lease: time.Duration(h.Lease), Dead: time.Duration(h.Dead), Silence: time.Duration(h.Silence)}
+}
+
+// World is the cluster of the history at its start, with the faults ahead of it.
+func (h *History) World(trace func(string)) *World {
+	w := empty(h.Seed, h.Members, h.Normal, h.Timing())
+	w.Trace = trace
+	w.Net = Net{Duplicate: h.Duplicate, Delay: time.Duration(h.Delay), Jitter: time.Duration(h.Jitter)}
+	w.Jiffy, w.RealKey, w.DropAsleep, w.Strict, w.Mended = time.Duration(h.Jiffy), h.RealKey, h.DropAsleep, h.Strict, h.Mended
+	for i, n := range w.Nodes {
+		if i < len(h.Clocks) {
+			n.clock = time.Duration(h.Clocks[i])
+		}
+		if h.PrimaryUp {
+			n.Config.Mode = cluster.PrimaryUp
+		}
+	}
+	for _, f := range h.Faults {
+		if f.Kind == Claim || f.Kind == GiveUp {
+			w.settle += claim * w.timing.Dead
+			break
+		}
+	}
+	if h.PrimaryUp {
+		w.settle += (cluster.PrimaryHold + 10) * w.timing.Dead
+	}
+	w.told = true
+	w.start()
+	for _, f := range h.Faults {
+		w.Inject(f)
+	}
+	return w
+}
+
+// claim is how long a request for the role stands, in dead times (ha/cluster).
+const claim = 10
+
+// End is when the last fault has ended.
+func (h *History) End() time.Duration {
+	var end Span
+	for _, f := range h.Faults {
+		end = max(end, f.At+f.For)
+	}
+	return time.Duration(end)
+}
+
+// Play runs the history and a time of calm after it, in which the cluster must come to rest and stay there. It stops
+// at the first violation.
+func (h *History) Play(trace func(string)) *World {
+	w := h.World(trace)
+	end := cluster.Instant(h.End()).Add(w.settle + 4*w.timing.Dead)
+	for w.Now < end && w.Broken == 0 {
+		w.Run(min(w.timing.Dead, end.Sub(w.Now)))
+	}
+	return w
+}
+
+// timings are sets in use and at the edge of what [cluster.Timing.Validate] lets pass.
+var timings = []cluster.Timing{
+	cluster.DefaultTiming,
+	cluster.DefaultTiming,
+	{Beat: 4 * ms, Lease: 16 * ms, Dead: 24 * ms, Silence: 200 * ms},
+	{Beat: 30 * ms, Lease: 70 * ms, Dead: 110 * ms, Silence: 400 * ms},
+	{Beat: 50 * ms, Lease: 200 * ms, Dead: 300 * ms, Silence: 1500 * ms},
+	{Beat: 100 * ms, Lease: 300 * ms, Dead: 500 * ms, Silence: 1000 * ms},
+}
+
+const ms = time.Millisecond
+
+// Generate makes a history from a seed alone. Members is how many there are, 0 for a number by chance.
+func Generate(seed uint64, members int) History {
+	g := generator{Rand: rand.New(rand.NewPCG(seed, 0x66617465))}
+	if members == 0 {
+		members = []int{2, 2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 4, 4, 4, 5 + g.IntN(4)}[g.IntN(18)]
+	}
+	h := History{Seed: seed, Members: members, Normal: []int{1, 1, 2, 2, 3}[g.IntN(5)], RealKey: seed%32 == 0, DropAsleep: g.one(2), PrimaryUp: g.one(6),
+		Duplicate: []float64{0, 0.02, 0.2}[g.IntN(3)], Delay: Span(50*time.Microsecond + g.upTo(ms)), Jiffy: Span([]time.Duration{0, ms, 4 * ms}[g.IntN(3)])}
+	t := timings[g.IntN(len(timings))]
+	if g.one(4) {
+		t.Beat = 6*ms + g.upTo(60*ms)
+		t.Lease = t.Beat*2 + g.upTo(3*t.Beat)
+		t.Dead = t.Lease + t.Beat + ms + g.upTo(2*t.Beat)
+		t.Silence = t.Dead*2 + g.upTo(8*t.Dead)
+	}
+	h.Beat, h.Lease, h.Dead, h.Silence = Span(t.Beat), Span(t.Lease), Span(t.Dead), Span(t.Silence)
+	h.Jitter = Span(100*time.Microsecond + g.upTo(t.Beat/2))
+	for range members {
+		h.Clocks = append(h.Clocks, Span(g.upTo(100*time.Hour)))
+	}
+	g.h, g.t = &h, t
+	at := t.Silence
+	if g.one(4) {
+		at = 0
+	}
+	for range 1 + g.IntN(10) {
+		if g.one(3) {
+			at += g.upTo(12 * t.Dead) // time to come to rest
+		} else {
+			at += g.upTo(2 * t.Dead)
+		}
+		f := g.fault(at)
+		h.Faults = append(h.Faults, f)
+		if slices.Contains(stalls, f.Kind) && g.one(2) {
+			h.Faults = append(h.Faults, g.behind(f))
+		}
+	}
+	return h
+}
+
+type generator struct {
+	*rand.Rand
+	h *History
+	t cluster.Timing
+}
+
+func (g *generator) one(in int) bool { return g.IntN(in) == 0 }
+
+func (g *generator) upTo(d time.Duration) time.Duration { return time.Duration(g.Int64N(int64(d))) }
+
+func (g *generator) member() uint8 { return uint8(1 + g.IntN(g.h.Members)) }
+
+// kinds, the more telling ones more often.
+var kinds = []Kind{
+	Loss, Delay, Jitter, Cut, Cut, Partition, Mirror, Stranger, Replay,
+	Crash, Crash, Crash, PowerCut, PowerCut, Pause, Pause, Pause, Pause, PauseBox, PauseBox, Freeze, Slow, Slow,
+	LinkDown, LinkDown, LinkDown, Sick, Busy, Claim, Claim, GiveUp, GiveUp, Leave,
+}
+
+var stalls = []Kind{Pause, PauseBox, Freeze, Slow, Partition}
+
+// behind is something that a member in the middle of f will learn of only afterwards.
+func (g *generator) behind(f Fault) Fault {
+	b := Fault{At: f.At + Span(g.upTo(time.Duration(f.For))), Kind: []Kind{Crash, GiveUp, Claim, Leave, PowerCut}[g.IntN(5)], Member: g.member()}
+	switch b.Kind {
+	case Crash, Leave, PowerCut:
+		b.For = Span(4*ms + g.upTo(4*g.t.Dead))
+	}
+	return b
+}
+
+// fault is a random one. A time of 0.1 to 10 dead times is spread evenly over its orders of magnitude.
+func (g *generator) fault(at time.Duration) Fault {
+	span := time.Duration(float64(g.t.Dead/10) * float64(uint(1)<<g.IntN(7)) * (1 + 0.6*g.Float64()))
+	f := Fault{At: Span(at), For: Span(span), Kind: kinds[g.IntN(len(kinds))], Interface: g.IntN(g.h.Normal + 1)}
+	switch f.Kind {
+	case Loss, Delay, Jitter:
+		f.Value = g.Float64()
+		if f.Kind != Loss {
+			f.Value *= 0.3 * float64(1+g.IntN(5))
+		}
+		if g.one(2) {
+			f.Interface = All
+		}
+		return f
+	case Partition:
+		f.Interface = 0
+		for id := range g.h.Members {
+			if g.one(2) {
+				f.Side = append(f.Side, id+1)
+			}
+		}
+		return f
+	case Stranger:
+		f.Value = float64(g.IntN(2))
+		return f
+	}
+	f.Member = g.member()
+	switch f.Kind {
+	case Cut:
+		f.Peer = uint8(1 + (int(f.Member)+g.IntN(g.h.Members-1))%g.h.Members)
+		if g.one(4) {
+			f.Interface = All
+		}
+	case Mirror, LinkDown:
+	default:
+		f.Interface = 0
+	}
+	switch f.Kind {
+	case Crash:
+		f.Value = []float64{-1, 0, 3 * g.Float64()}[g.IntN(3)]
+		f.For += Span(4 * ms) // a restart takes longer than a farewell
+	case PowerCut:
+		f.Blank = g.one(3)
+	case Slow:
+		f.Value = 2 * g.Float64()
+	case Busy:
+		f.Value, f.For = float64(g.IntN(1000)*[]int{1, 1, 10}[g.IntN(3)]), 0
+	case Claim, GiveUp:
+		f.For = 0
+	}
+	if slices.Contains([]Kind{Crash, PowerCut, Leave}, f.Kind) && g.one(8) && f.Member > 1 {
+		f.For = 0 // for good; the first member always comes back
+	}
+	return f
+}

@@ -1,0 +1,152 @@
+package sim
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+var mutate = flag.Bool("mutations", false, "run TestMutations, which compiles this package once for every defect")
+
+// mutation is a defect that stories or histories must find.
+type mutation struct {
+	name, file, old, new string
+	why                  string // what it would do to a network
+}
+
+const (
+	machineGo = "../cluster/machine.go"
+	decideGo  = "../cluster/decide.go"
+	peerGo    = "../cluster/peer.go"
+	clBeatGo  = "../cluster/beat.go"
+	wireGo    = "../wire/beat.go"
+)
+
+var mutations = []mutation{
+	{"lease not checked after a stall", machineGo, "if m.active() && m.now.Sub(m.lastHold) > t.Lease {", "if false {",
+		"a member that slept goes on as active"},
+	{"backlog acted on after a stall", machineGo, "m.quietUntil = max(m.quietUntil, m.now.Add(t.Dead+t.Beat))", "",
+		"a standby that slept takes the role by old news"},
+	{"own sleep taken for silence of peers", machineGo, "p.lastHeard = m.now\n\t\t}\n\t}\n\tm.quietUntil", "}\n\t}\n\tm.quietUntil",
+		"a standby that slept buries a living active member"},
+	{"sleep of a standby not noticed", machineGo, "if gap <= t.Lease {", "if true {", "a standby that slept takes the role from a living member"},
+	{"quiet time ignored", decideGo, "m.now < m.yieldUntil || m.now < m.quietUntil", "m.now < m.yieldUntil", "a member takes the role before it knows who has it"},
+	{"no listening after a lost role", machineGo, "m.listenUntil = m.now.Add(m.cfg.Timing.Dead + m.cfg.Timing.Beat)\n\tm.quietUntil = m.listenUntil", "m.listenUntil = m.now",
+		"it takes the role back beside its successor"},
+	{"no listening after the start", machineGo, "listenUntil: now.Add(cfg.Timing.Silence)", "listenUntil: now",
+		"every restart makes two actives"},
+	{"term not incremented", machineGo, "m.term++\n", "", "two holders with one term"},
+	{"term not written down", machineGo, "m.recordFailover(m.cfg.Self, why)\n\tm.emit(KeepTerm(m.term))", "m.recordFailover(m.cfg.Self, why)",
+		"terms are used again after a restart"},
+	{"term of others not adopted", peerGo, "if b.Term > m.term {", "if false {", "a successor with an older term than its predecessor"},
+	{"no announcement at a takeover", machineGo, "m.beatAll()\n\tm.emit(Announce{})\n", "m.beatAll()\n",
+		"switches go on pointing at the dead member"},
+	{"no second announcement after a contest", decideGo, "m.announceAgain()", "", "switches point at the loser of a contest"},
+	{"rank ignored", decideGo, "time.Duration(rank)*m.cfg.Timing.Dead", "time.Duration(rank-rank)*m.cfg.Timing.Dead",
+		"all standby members take the role at once"},
+	{"worse active member stays", decideGo, "if h.merit().compare(m.merit()) > 0 {", "if false {", "two actives for ever"},
+	{"both active members step down", decideGo, "if h.merit().compare(m.merit()) > 0 {", "if true {", "nobody serves after a partition"},
+	{"release without yield", machineGo, "m.yieldUntil = m.now.Add(3 * m.cfg.Timing.Dead)", "", "the old active member takes the role back while it is handed over"},
+	{"yielding peers are waited for", decideGo, "!v.Has(wire.Yielding) && ", "", "a planned hand-over takes a dead time"},
+	{"gate not shut when the role ends", machineGo, "m.order, m.orderAt = wire.Shut, m.now", "m.order = wire.NoOrder", "a member that stepped down goes on answering"},
+	{"opens while a shut order stands", machineGo, "m.quietUntil = max(m.quietUntil, m.now.Add(m.cfg.Timing.Lease+shutMargin))", "",
+		"it says that it is active behind a shut gate"},
+	{"keep order missing", clBeatGo, "b.Order = wire.Keep", "b.Order = wire.NoOrder", "the lease runs out under a healthy member"},
+	{"farewell does not shut the gate", clBeatGo, "wire.Down, wire.FinalSeq, nil, wire.Drain", "wire.Down, wire.FinalSeq, nil, wire.NoOrder",
+		"the kernel of a dead process answers beside the successor"},
+	{"replay window off", peerGo, "if b.Seq <= p.newest[b.Interface] {", "if false {", "recordings count as news"},
+	{"ended boots forgotten", peerGo, "if slices.Contains(p.retired, b.Nonce) {", "if false {", "the dead come back by a recording"},
+	{"new boot believed without echo", peerGo, "if !m.echoed(b) {", "if false {", "a recording of a boot that was never met is believed"},
+	{"overtaken beats accepted", peerGo, "if p.alive && b.Seq < p.view.Seq && b.Nonce == p.view.Nonce {", "if false {", "old news undo newer"},
+	{"farewell of another boot accepted", peerGo, "if b.Nonce != p.nonce || p.nonce == 0 {", "if false {", "an old farewell buries a living member"},
+	{"sequences kept across boots", peerGo, "p.newest = [MaxInterfaces + 1]uint64{}", "", "a restarted member is not heard"},
+	{"dead time halved below the lease", peerGo, "d >= m.cfg.Timing.Dead {", "d >= m.cfg.Timing.Dead/2 {", "the successor opens before the old gate is shut"},
+	{"dead time doubled", peerGo, "d >= m.cfg.Timing.Dead {", "d >= 2*m.cfg.Timing.Dead {", "takeovers take twice as long as stated"},
+	{"farewells ignored", peerGo, "m.bury(p, fmt.Sprintf(\"%s said farewell", "_ = (fmt.Sprintf(\"%s said farewell", "a killed process costs the dead time"},
+	{"flags left out of the codec", wireGo, "Flags: Flags(p[3])", "Flags: Flags(p[3] &^ 1)", "nobody hears who holds the role"},
+	{"sequences cut short by the codec", wireGo, "Seq: be.Uint64(p[16:])", "Seq: uint64(be.Uint32(p[16:]))", "every beat looks like a replay"},
+}
+
+// survivors are mutations that no history can find, and why they are no defects by themselves.
+var survivors = map[string]string{
+	"lease not checked after a stall":      "the driver (duty 3 of ha/cluster) and the kernel's gate refuse the late beat; the check is the first of three",
+	"own sleep taken for silence of peers": "the quiet time outlasts it: the peer is heard again before anything is decided",
+	"no listening after a lost role":       "enter keeps quiet for lease and shutMargin anyway",
+	"yielding peers are waited for":        "the successor that the beats name goes first whatever its rank",
+}
+
+var found = regexp.MustCompile(`(?m)(invariant \d: .*|^\s*--- FAIL: \S+|panic: .*)`)
+
+// TestMutations builds this package once for every defect, with the defect put in by an overlay, and lets stories and
+// histories look for it.
+func TestMutations(t *testing.T) {
+	if !*mutate {
+		t.Skip("compiles many times; run it with -mutations")
+	}
+	for _, m := range mutations {
+		t.Run(m.name, func(t *testing.T) {
+			bin := m.build(t)
+			story := hunt(bin, "-test.failfast", "-test.skip", "^(TestHistories|TestRegressions|TestMutations|TestReplay)$")
+			random := hunt(bin, "-test.run", "TestHistories", "-shrink=false", "-histories", fmt.Sprint(*budget))
+			t.Logf("| %s | %s | %s |", m.name, story, random)
+			if story == "" && random == "" && survivors[m.name] == "" {
+				t.Errorf("nothing found it: %s", m.why)
+			}
+		})
+	}
+}
+
+// build compiles this package's tests with the defect.
+func (m mutation) build(t *testing.T) (bin string) {
+	t.Helper()
+	path, err := filepath.Abs(m.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	source, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(source), m.old); n != 1 {
+		t.Fatalf("%q is %d times in %s, want once", m.old, n, m.file)
+	}
+	dir := t.TempDir()
+	copied, overlay := filepath.Join(dir, "mutated.go"), filepath.Join(dir, "overlay.json")
+	bin = filepath.Join(dir, "mutated.test")
+	list, err := json.Marshal(map[string]map[string]string{"Replace": {path: copied}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, data := range map[string][]byte{copied: []byte(strings.Replace(string(source), m.old, m.new, 1)), overlay: list} {
+		if err := os.WriteFile(name, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out, err := exec.Command("go", "test", "-c", "-overlay", overlay, "-o", bin, ".").CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
+	return bin
+}
+
+// hunt runs the tests of a mutated package and returns the first thing they found, or nothing.
+func hunt(bin string, args ...string) string {
+	out, err := exec.Command(bin, append(args, "-test.timeout", "60s")...).CombinedOutput()
+	if err == nil {
+		return ""
+	}
+	if hits := found.FindAllString(string(out), -1); hits != nil {
+		for _, h := range hits {
+			if strings.HasPrefix(h, "invariant") {
+				return h
+			}
+		}
+		return strings.TrimSpace(hits[len(hits)-1])
+	}
+	return err.Error()
+}
