@@ -3,6 +3,8 @@ package sim
 import (
 	"testing"
 	"time"
+
+	"github.com/twinkeep/twinkeep/ha/cluster"
 )
 
 // TestRecordingOfTheDead: whoever plays a dead member's heartbeats again cannot keep it alive.
@@ -38,4 +40,20 @@ func TestRecordingOfAnEndedBoot(t *testing.T) {
 	expect(t, w, "STANDBY ACTIVE", 2)
 	w.Run(time.Second)
 	expect(t, w, "STANDBY ACTIVE", 2)
+}
+
+// TestSlowInterface: what arrives late by one interface is old news, and undoes nothing that was heard by another.
+func TestSlowInterface(t *testing.T) {
+	w := settled(t, 2)
+	w.Inject(Fault{At: Span(w.Now), For: Span(10 * time.Second), Kind: Delay, Value: 0.5, Interface: 0})
+	w.Run(time.Second)
+	w.Node(1).Input(cluster.Deactivate{})
+	w.Run(timing.Beat)
+	expect(t, w, "STANDBY ACTIVE", 2)
+	took := w.Node(2).Machine.Since()
+	w.Run(time.Second)
+	expect(t, w, "STANDBY ACTIVE", 2)
+	if w.Node(2).Machine.Since() != took || logged(w.Node(2), cluster.EvBothActive) {
+		t.Error("the successor was in doubt")
+	}
 }
