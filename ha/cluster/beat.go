@@ -36,7 +36,9 @@ func (m *Machine) beatAll() {
 
 func (m *Machine) send(iface int) {
 	m.seq++
+	m.sent[m.seq%sentRing] = m.now
 	b := m.compose(iface)
+	by := Never
 	b.Seq = m.seq
 	switch {
 	case m.now == m.orderAt:
@@ -45,9 +47,9 @@ func (m *Machine) send(iface int) {
 		b.Order = wire.Keep
 	}
 	if m.active() {
-		m.lastHold = m.now
+		m.lastHold, by = m.now, m.mandate()
 	}
-	m.emit(Send{Interface: iface, Beat: b})
+	m.emit(Send{Interface: iface, Beat: b, By: by})
 }
 
 // compose is a heartbeat without its sequence.
@@ -56,7 +58,7 @@ func (m *Machine) compose(iface int) wire.Beat {
 	b := wire.Beat{
 		Version: wire.Version, Cluster: m.cfg.Cluster, Member: m.cfg.Self, State: m.state, Interface: f.Number,
 		Nonce: m.cfg.Nonce, Term: m.term, Demotion: m.demotion(), Priority: m.priority(), NN: f.NN,
-		Connections: m.connections, Serial: m.cfg.Serial,
+		Connections: m.connections, Serial: m.cfg.Serial, Vote: m.ballot.member,
 	}
 	set := func(on bool, fl wire.Flags) {
 		if on {
@@ -65,9 +67,11 @@ func (m *Machine) compose(iface int) wire.Beat {
 	}
 	set(m.active(), wire.Holder)
 	set(f.Sync, wire.SyncIf)
-	set(m.inSync, wire.InSync)
+	set(m.inSync || m.active(), wire.InSync) // the active member is what the others are compared to
 	set(m.now < m.yieldUntil, wire.Yielding)
 	set(m.now < m.claimUntil, wire.Claiming)
+	set(m.now < m.cededUntil, wire.Ceded)
+	set(m.heralded != Never, wire.Bidding)
 	if m.bid.on { // what the others judge the bid by does not change while it stands
 		set(true, wire.Bidding)
 		b.Demotion, b.Connections = m.bid.merit.demotion, m.bid.merit.connections

@@ -1,8 +1,6 @@
 package cluster
 
 import (
-	"time"
-
 	"github.com/twinkeep/twinkeep/ha/wire"
 )
 
@@ -28,9 +26,9 @@ const bidPatience = 2
 func (m *Machine) agreed(standing bid) bool {
 	others := false
 	for _, p := range m.peers {
-		others = others || p != nil && p.candidate()
+		others = others || p != nil && (p.candidate() || m.rumoured(p))
 	}
-	if !others {
+	if !others && !m.quorum() && (m.handedOver() || m.heralded != Never && m.now.Sub(m.heralded) >= m.cfg.Timing.Beat) {
 		return true
 	}
 	if !standing.on || standing.merit.demotion != m.demotion() || standing.merit.inSync != m.inSync {
@@ -39,19 +37,36 @@ func (m *Machine) agreed(standing bid) bool {
 		return false
 	}
 	m.bid = standing
-	heard := true
+	heard := others || m.quorum()
 	for _, p := range m.peers {
-		if p == nil || !p.candidate() {
+		if p == nil || !p.candidate() && !m.rumoured(p) {
 			continue
 		}
-		if p.view.Has(wire.Bidding) && p.merit().compare(standing.merit) > 0 {
+		if p.candidate() && p.view.Has(wire.Bidding) && p.merit().compare(standing.merit) > 0 {
 			m.bid = bid{}
 			m.vacant = m.now // its turn
 			return false
 		}
-		heard = heard && p.echoed >= standing.seq
+		heard = heard && p.candidate() && p.echoed >= standing.seq
 	}
-	return heard || m.now.Sub(standing.since) >= bidPatience*time.Duration(m.cfg.Timing.Dead)
+	if heard || m.now.Sub(standing.since) < bidPatience*m.cfg.Timing.Dead {
+		return heard
+	}
+	for _, p := range m.peers {
+		if p != nil && p.candidate() && p.view.Has(wire.Bidding) && p.echoed < standing.seq {
+			m.bid = bid{}
+			m.vacant = m.now // it does not hear us, so it cannot give way: its turn
+			return false
+		}
+	}
+	return true
+}
+
+// rumoured reports whether others hear a member that we do not, so that it could bid out of our sight: it has just come
+// up and has not proved itself here yet, or the path between it and us is cut.
+func (m *Machine) rumoured(p *peer) bool {
+	d := m.cfg.Timing.Dead
+	return !p.alive && p.id <= MaxMembers && (m.now.Sub(p.rumourAt) < d || p.vouched != 0 && m.now.Sub(p.vouchedAt) < d)
 }
 
 // otherBids reports whether a bid of another member stands. It has our echo, which counts as our word not to take the

@@ -2,7 +2,10 @@ package cluster
 
 import (
 	"fmt"
+	"slices"
 	"time"
+
+	"github.com/twinkeep/twinkeep/ha/wire"
 )
 
 // Instant is a moment on the monotonic clock: the time since any fixed point.
@@ -18,7 +21,10 @@ func (t Instant) Sub(u Instant) time.Duration { return time.Duration(t - u) }
 const Never = Instant(1<<63 - 1)
 
 // MaxMembers is the most members one cluster can have; member IDs are 1..MaxMembers.
-const MaxMembers = 8
+const MaxMembers = wire.MaxMembers
+
+// MaxID is the highest ID of a witness; theirs are MaxMembers+1..MaxID.
+const MaxID = wire.MaxID
 
 // MaxInterfaces is the most interfaces one member can send heartbeats on.
 const MaxInterfaces = 32
@@ -105,9 +111,15 @@ type Interface struct {
 
 // Config of one member.
 type Config struct {
-	Cluster    uint8
-	Self       uint8
-	Members    []Member
+	Cluster uint8
+	Self    uint8
+	Members []Member
+	// Witnesses only judge. With one the role needs a majority of members and witnesses.
+	Witnesses []Member
+	// Safety demands that majority without a witness as well; of two members the survivor then waits for the operator.
+	Safety bool
+	// Lock keeps the role with the member that took it unplanned, until the operator clears the lock.
+	Lock       bool
 	Serial     uint64
 	Interfaces []Interface
 	Timing     Timing
@@ -129,10 +141,13 @@ func (c Config) Validate() error {
 	if len(c.Interfaces) > MaxInterfaces {
 		return fmt.Errorf("%d interfaces, at most %d", len(c.Interfaces), MaxInterfaces)
 	}
-	self, seen := false, [MaxMembers + 1]bool{}
-	for _, m := range c.Members {
-		if m.ID < 1 || m.ID > MaxMembers {
+	self, seen := false, [MaxID + 1]bool{}
+	for i, m := range append(slices.Clone(c.Members), c.Witnesses...) {
+		switch judges := i >= len(c.Members); {
+		case !judges && (m.ID < 1 || m.ID > MaxMembers):
 			return fmt.Errorf("member ID %d: use 1..%d", m.ID, MaxMembers)
+		case judges && (m.ID <= MaxMembers || m.ID > MaxID):
+			return fmt.Errorf("witness ID %d: use %d..%d", m.ID, MaxMembers+1, MaxID)
 		}
 		if seen[m.ID] {
 			return fmt.Errorf("member ID %d is given twice", m.ID)
@@ -143,7 +158,14 @@ func (c Config) Validate() error {
 	if !self {
 		return fmt.Errorf("own member ID %d is not among the members", c.Self)
 	}
-	return c.Timing.Validate()
+	if err := c.Timing.Validate(); err != nil {
+		return err
+	}
+	if t := c.Timing; c.Quorum() && t.vote() < minVote*t.Beat {
+		return fmt.Errorf("dead %v must be at least lease + %d beats (%v) with a witness or in safety mode: a vote must outlive the loss of a heartbeat, and the lease after it",
+			t.Dead, minVote+1, t.Lease+(minVote+1)*t.Beat)
+	}
+	return nil
 }
 
 // schedule is the order in which interfaces send: every normal interface once a round, the sync

@@ -104,6 +104,8 @@ func (m *Machine) decide() {
 	case m.nextBeat == Never: // leaving
 	case m.active():
 		m.decideActive(h)
+	case m.witness():
+		m.decideWitness()
 	case m.state == wire.Init:
 		m.decideInit(h)
 	default:
@@ -112,6 +114,11 @@ func (m *Machine) decide() {
 }
 
 func (m *Machine) decideActive(h *peer) {
+	for _, judge := range []func(){m.keepMandate, m.unheard, m.outvoted, m.obeyLockdown} {
+		if judge(); !m.active() {
+			return
+		}
+	}
 	if h != nil {
 		m.settle(h)
 		if !m.active() {
@@ -126,7 +133,7 @@ func (m *Machine) decideActive(h *peer) {
 		if p == nil || !p.candidate() || p.view.State == wire.Init || !p.view.Has(wire.Claiming) || !p.view.Has(wire.InSync) {
 			continue
 		}
-		if p.view.Demotion/weightInterface <= m.demotion()/weightInterface {
+		if m.locked == "" && p.view.Demotion/weightInterface <= m.demotion()/weightInterface {
 			m.release(p.id, fmt.Sprintf("%s asked for the role", m.name(p.id)))
 			return
 		}
@@ -146,8 +153,13 @@ func (m *Machine) decideActive(h *peer) {
 
 // settle decides between this active member and another one that is active as well.
 func (m *Machine) settle(h *peer) {
-	if h.merit().compare(m.merit()) > 0 {
-		m.log(Notice, EvBothActive, fmt.Sprintf("%s is active too and has the better claim (%s); stepping down", m.name(h.id), m.claim(h)))
+	if deaf := m.deafTo(h); deaf || h.merit().compare(m.merit()) > 0 {
+		claim := m.claim(h)
+		if deaf {
+			claim = "it does not hear this member, so it cannot step down"
+		}
+		m.log(Notice, EvBothActive, fmt.Sprintf("%s is active too and has the better claim (%s); stepping down", m.name(h.id), claim))
+		m.cede()
 		m.rest(fmt.Sprintf("%s keeps the role after both were active", m.name(h.id)))
 		m.beatAll()
 		return
@@ -216,27 +228,64 @@ func (m *Machine) decideResting(h *peer) {
 	if m.vacant == Never {
 		m.vacant = m.now
 	}
-	if m.now < m.yieldUntil || m.now < m.quietUntil {
+	if !m.mayTake() {
 		return
-	}
-	if len(m.slots) == 0 {
-		return // without a heartbeat to hold it open, no gate can be open
 	}
 	// One member after the other: the best at once, the next a dead time later, and so on, so that a best
 	// one that does not act leaves nobody without a gateway for long.
 	rank := 0
 	chosen := m.chosen()
 	for _, p := range m.peers {
-		if p != nil && p.candidate() && chosen != m.cfg.Self && (p.id == chosen || p.merit().compare(m.merit()) > 0) {
+		if p != nil && p.candidate() && chosen != m.cfg.Self && p.id != chosen && p.merit().compare(m.merit()) > 0 {
 			rank++
 		}
+	}
+	if chosen != 0 && chosen != m.cfg.Self {
+		rank++ // heard here or not
 	}
 	if m.now.Sub(m.vacant) < time.Duration(rank)*m.cfg.Timing.Dead {
 		return
 	}
-	if chosen == m.cfg.Self && !m.otherBids() || m.agreed(standing) {
-		m.bid = bid{}
+	if chosen == m.cfg.Self && !m.otherBids() && m.now < m.mandate() {
 		m.take(m.whyVacant())
+		return
+	}
+	if !m.mayClaim() || !m.agreed(standing) {
+		return
+	}
+	if m.now >= m.mandate() {
+		m.reason = "no majority: " + m.silentPeers()
+		return
+	}
+	m.bid = bid{}
+	m.take(m.whyVacant())
+}
+
+// mayTake reports whether nothing of its own keeps this member from taking the role.
+func (m *Machine) mayTake() bool {
+	// Its peers must have heard that it yields no longer: an active one that it does not hear steps down then (unheard).
+	return m.now >= m.yieldUntil.Add(2*m.cfg.Timing.Beat) && m.now >= m.quietUntil && !m.lockdown() &&
+		len(m.slots) > 0 // without a heartbeat to hold it open, no gate can be open
+}
+
+// claims notes when this member stops to claim the role, and spreads its vote.
+func (m *Machine) claims() {
+	claiming := m.active() || m.bid.on
+	if m.claimed && !claiming {
+		m.voteFloor = m.seq
+	}
+	m.claimed = claiming
+	m.judge()
+	if m.news {
+		m.news = false
+		m.beatAll()
+	}
+}
+
+// decideWitness ends the witness's time of listening.
+func (m *Machine) decideWitness() {
+	if m.state == wire.Init && m.now >= m.listenUntil {
+		m.enter(wire.Witness, "judging")
 	}
 }
 

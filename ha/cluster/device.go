@@ -16,6 +16,8 @@ const (
 	DeviceInit
 	// DeviceProblem makes the member unfit.
 	DeviceProblem
+	// DeviceLockdown forbids the member to hold the role, even when no other can.
+	DeviceLockdown
 )
 
 // String returns the state as operators write it.
@@ -25,6 +27,8 @@ func (s DeviceState) String() string {
 		return "ok"
 	case DeviceInit:
 		return "init"
+	case DeviceLockdown:
+		return "lockdown"
 	}
 	return "problem"
 }
@@ -64,7 +68,7 @@ func (d *device) deadline() Instant {
 }
 
 func (d *device) state() DeviceState {
-	if d.silent {
+	if d.silent && d.State != DeviceLockdown {
 		return DeviceProblem
 	}
 	return d.State
@@ -117,7 +121,7 @@ func (m *Machine) silentDevices() {
 
 func (m *Machine) logDevice(d *device) {
 	severity := Notice
-	if d.state() == DeviceProblem {
+	if d.state() >= DeviceProblem {
 		severity = Warning
 	}
 	text := d.Name + ": " + d.state().String()
@@ -148,7 +152,7 @@ func (m *Machine) sortedDevices() []*device {
 // failing counts the critical devices with a problem.
 func (m *Machine) failing() (n int) {
 	for _, d := range m.devices {
-		if d.state() == DeviceProblem {
+		if d.state() >= DeviceProblem {
 			n++
 		}
 	}
@@ -163,4 +167,29 @@ func (m *Machine) preparing() string {
 		}
 	}
 	return ""
+}
+
+// lockdown reports whether a critical device forbids this member to hold the role.
+func (m *Machine) lockdown() bool {
+	for _, d := range m.devices {
+		if d.state() == DeviceLockdown {
+			return true
+		}
+	}
+	return false
+}
+
+// obeyLockdown gives the role up, to the best if there is one.
+func (m *Machine) obeyLockdown() {
+	if !m.lockdown() {
+		return
+	}
+	why := fmt.Sprintf("lockdown: %v", m.problems())
+	if s := m.successor(); s != nil {
+		m.release(s.id, why)
+		return
+	}
+	m.log(Warning, EvReleased, why+"; no member can take over")
+	m.rest(why)
+	m.beatAll()
 }

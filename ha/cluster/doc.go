@@ -12,6 +12,7 @@
 //     the last such beat really left, drop it and Step with [GateLost]. The kernel refuses it in any case.
 //     Before one whose order is Open leaves, do the same with the time since the Step.
 //  4. Report with [GateLost] when the kernel's gate is found shut although [Machine.Holds].
+//  5. Report with [ShutLate] when a beat whose order is Shut or Drain has left more than [ShutMargin] after its Step.
 //
 // # How the role stays single
 //

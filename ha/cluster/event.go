@@ -35,7 +35,30 @@ type Link struct {
 type Connections uint32
 
 // Activate is the operator's wish that this member take the role (`ha -activate`).
-type Activate struct{}
+type Activate struct {
+	// Force takes the role without the majority that a witness or safety mode demands. The operator knows that no
+	// other member serves.
+	Force bool
+}
+
+// SyncState says whether this member's connection table equals the active member's.
+type SyncState struct {
+	InSync bool
+	Text   string // why not
+}
+
+// Busy says whether this member's CPUs are saturated: what it takes for silence may be its own.
+type Busy bool
+
+// Watch changes at run time how an interface is used, as the operator wants it.
+type Watch struct {
+	Interface int
+	Heartbeat bool // it sends heartbeats
+	Monitored bool // its carrier counts
+}
+
+// ClearLock is the operator's word that the role may be given back.
+type ClearLock struct{}
 
 // Deactivate is the operator's wish that this member give the role away (`ha -deactivate`, `cluster failover`).
 type Deactivate struct {
@@ -56,6 +79,10 @@ type Leave struct{}
 // before the next beat left, or no beat could leave.
 type GateLost struct{ Why string }
 
+// ShutLate says that the last order to shut the gate or let it drain left just now, later than [ShutMargin] after the
+// Step that asked for it: it stands in the kernel for a lease from now, and no gate opens before.
+type ShutLate struct{}
+
 func (Tick) input()         {}
 func (BeatReceived) input() {}
 func (Refused) input()      {}
@@ -65,6 +92,11 @@ func (Activate) input()     {}
 func (Deactivate) input()   {}
 func (Leave) input()        {}
 func (GateLost) input()     {}
+func (ShutLate) input()     {}
+func (SyncState) input()    {}
+func (Busy) input()         {}
+func (Watch) input()        {}
+func (ClearLock) input()    {}
 
 // Action is something the driver must do, in order.
 type Action interface{ action() }
@@ -73,6 +105,9 @@ type Action interface{ action() }
 type Send struct {
 	Interface int
 	Beat      wire.Beat
+	// By is the latest instant at which a beat that keeps or opens the gate may leave: the majority's support ends
+	// then. Later it is dropped, as in duty 3. Never, if there is no such end.
+	By Instant
 }
 
 // Announce sends gratuitous ARP and unsolicited neighbour advertisements for every virtual address.
@@ -131,4 +166,8 @@ const (
 	EvLink         = "link"
 	EvDevice       = "critical_device"
 	EvHardware     = "hardware_mismatch"
+	EvUnheard      = "unheard_by_peer"
+	EvQuorum       = "quorum"
+	EvLock         = "lock"
+	EvSync         = "sync_state"
 )

@@ -34,6 +34,8 @@ type Machine struct {
 
 	// listenUntil ends INIT: before it the member only listens.
 	listenUntil Instant
+	// tookAt is when this member took the role last.
+	tookAt Instant
 	// lastHold is when our newest holder's beat was handed out; the lease runs from there.
 	lastHold Instant
 	// vacant is since when nobody alive holds the role, Never while somebody does.
@@ -49,8 +51,13 @@ type Machine struct {
 	quietUntil Instant
 	// claimUntil is the end of a request to be handed the role.
 	claimUntil Instant
+	// cededUntil is how long the beats say that the role was lost without a hand-over, so that whoever holds it announces
+	// again: this member may have answered for the addresses beside it.
+	cededUntil Instant
 	// bid is the agreement to take the vacant role, see agreed.
 	bid bid
+	// heralded is since when the beats say that this member is about to take the role, Never if they do not.
+	heralded Instant
 	// contested is set while another holder is heard: whoever keeps the role announces again afterwards.
 	contested bool
 	// lastHolder is the member that held the role last, ourselves included; 0 if nobody was seen.
@@ -63,7 +70,23 @@ type Machine struct {
 	announceAt   Instant
 	announceStep int
 
-	peers       [MaxMembers + 1]*peer // by member ID, nil where there is none
+	// sent is when our last heartbeats were sent, by sequence.
+	sent [sentRing]Instant
+	// ballot is whom this member supports, from voteFrom on; a vote for it counts when it echoes more than voteFloor,
+	// our sequence when we claimed the role last without still doing so (claimed).
+	ballot    ballot
+	voteFrom  Instant
+	voteFloor uint64
+	claimed   bool
+	news      bool      // the vote has changed, the others shall know at once
+	forced    bool      // the operator gave us the role without a majority
+	counted   []Instant // see support
+	// locked is why the role is not given back by itself, empty if it is not locked.
+	locked    string
+	busy      bool
+	busySince Instant
+
+	peers       [MaxID + 1]*peer // by ID, nil where there is none
 	links       []link
 	devices     map[string]*device
 	connections uint32
@@ -76,7 +99,7 @@ type Machine struct {
 	out []Action
 }
 
-type link struct{ up, missing, known bool }
+type link struct{ up, missing, known, ignored bool }
 
 // refusal limits how often a refused frame is logged.
 type refusal struct {
@@ -102,8 +125,12 @@ var announceAfter = []time.Duration{20 * time.Millisecond, 100 * time.Millisecon
 // MAC out.
 const AnnouncePeriod = 5 * time.Second
 
-// shutMargin is added to how long a shut order stands in the kernel: one jiffy at the slowest tick (HZ=100).
-const shutMargin = 10 * time.Millisecond
+// cededFor is for how many dead times a member says that it ceded the role.
+const cededFor = 3
+
+// ShutMargin is added to how long a shut order stands in the kernel: one jiffy at the slowest tick (HZ=100). A driver whose
+// order left later than that says so, see [ShutLate].
+const ShutMargin = 10 * time.Millisecond
 
 // logPeriod is the least time between two logs of the same refusal; it doubles up to maxLogPeriod, for a
 // neighbour cluster or a mirrored port is there for months.
@@ -121,11 +148,12 @@ func New(cfg Config, now Instant) (*Machine, error) {
 		cfg: cfg, slots: cfg.schedule(), now: now, term: cfg.Term,
 		state: wire.Init, since: now, reason: "listening for the active member",
 		listenUntil: now.Add(cfg.Timing.Silence), nextBeat: now, vacant: now, announceAt: Never,
-		lastHold: -1 << 62, yieldUntil: now, quietUntil: now, claimUntil: now, awayUntil: now, backAt: Never,
+		lastHold: -1 << 62, yieldUntil: now, quietUntil: now, claimUntil: now, cededUntil: now, awayUntil: now, backAt: Never,
 		links: make([]link, len(cfg.Interfaces)), devices: map[string]*device{},
-		refused: map[wire.Reason]*refusal{}, inSync: true,
+		refused: map[wire.Reason]*refusal{}, inSync: true, voteFrom: now.Add(cfg.Timing.Dead), heralded: Never,
 	}
-	for _, c := range cfg.Members {
+	m.cfg.Interfaces = slices.Clone(cfg.Interfaces)
+	for _, c := range append(slices.Clone(cfg.Members), cfg.Witnesses...) {
 		if c.ID != cfg.Self {
 			m.peers[c.ID] = newPeer(c)
 		}
@@ -154,17 +182,30 @@ func (m *Machine) Step(now Instant, in Input) []Action {
 	case Connections:
 		m.connections = uint32(in)
 	case Activate:
-		m.activate()
+		m.activate(in)
+	case ClearLock:
+		m.clearLock()
+	case SyncState:
+		m.setSync(in)
+	case Busy:
+		m.setBusy(bool(in))
+	case Watch:
+		m.watch(in)
 	case Deactivate:
 		m.deactivate(in)
 	case Leave:
 		m.leave()
 	case GateLost:
 		m.loseRole(in.Why)
+	case ShutLate:
+		m.quietUntil = max(m.quietUntil, m.now.Add(m.cfg.Timing.Lease+ShutMargin))
 	}
 	m.silentDevices()
 	m.silence()
+	m.judge()
 	m.decide()
+	m.claims()
+	m.herald()
 	m.beat()
 	m.announceDue()
 	return m.out
@@ -178,12 +219,16 @@ func (m *Machine) Deadline() Instant {
 	}
 	for _, p := range m.peers {
 		if p != nil && p.alive {
-			d = min(d, p.lastHeard.Add(m.cfg.Timing.Dead))
+			d = min(d, p.lastHeard.Add(m.dead()))
 		}
 	}
 	for _, v := range m.devices {
 		d = min(d, v.deadline())
 	}
+	if m.active() && m.quorum() {
+		d = min(d, m.mandate())
+	}
+	d = min(d, m.nextHerald())
 	return d
 }
 
@@ -196,13 +241,16 @@ func (m *Machine) checkStall(gap time.Duration) {
 	if m.active() && m.now.Sub(m.lastHold) > t.Lease {
 		m.loseRole(fmt.Sprintf("this member slept %v, longer than its lease of %v", m.now.Sub(m.lastHold).Round(100*time.Microsecond), t.Lease))
 	}
-	if gap <= t.Lease {
+	if gap <= t.Beat {
 		return
 	}
 	for _, p := range m.peers {
-		if p != nil && p.alive {
-			p.lastHeard = m.now
+		if p != nil && p.alive { // what arrived meanwhile may be lost: silence counts only while we listen
+			p.lastHeard, p.steady = min(m.now, p.lastHeard.Add(gap)), m.now
 		}
+	}
+	if gap <= t.Lease {
+		return
 	}
 	m.quietUntil = max(m.quietUntil, m.now.Add(t.Dead+t.Beat))
 }
@@ -215,9 +263,13 @@ func (m *Machine) loseRole(why string) {
 	m.log(Warning, EvStalled, why+"; the role is taken as lost, listening")
 	m.listenUntil = m.now.Add(m.cfg.Timing.Dead + m.cfg.Timing.Beat)
 	m.quietUntil = m.listenUntil
+	m.cede()
 	m.enter(wire.Init, why)
 	m.beatAll()
 }
+
+// cede makes the beats of the next dead times say that the role was lost without a hand-over.
+func (m *Machine) cede() { m.cededUntil = m.now.Add(cededFor * m.cfg.Timing.Dead) }
 
 // enter changes the state and logs it.
 func (m *Machine) enter(s wire.State, why string) {
@@ -230,8 +282,9 @@ func (m *Machine) enter(s wire.State, why string) {
 	m.state, m.since, m.reason = s, m.now, why
 	if wasActive && !m.active() {
 		m.order, m.orderAt = wire.Shut, m.now
-		m.quietUntil = max(m.quietUntil, m.now.Add(m.cfg.Timing.Lease+shutMargin))
-		m.vacant, m.announceAt, m.contested = m.now, Never, false
+		m.quietUntil = max(m.quietUntil, m.now.Add(m.cfg.Timing.Lease+ShutMargin))
+		m.vacant, m.announceAt, m.contested, m.forced = m.now, Never, false, false
+		m.unlock("the role is given up")
 	}
 	m.nextBeat = m.now // peers learn of it at once
 }
@@ -241,8 +294,8 @@ func (m *Machine) take(why string) {
 	m.term++
 	previous := m.lastHolder
 	m.lastHolder = m.cfg.Self
-	m.lastHold, m.vacant = m.now, Never
-	m.claimUntil, m.yieldUntil, m.awayUntil, m.backAt = m.now, m.now, m.now, Never
+	m.lastHold, m.tookAt, m.vacant = m.now, m.now, Never
+	m.claimUntil, m.yieldUntil, m.cededUntil, m.awayUntil, m.backAt = m.now, m.now, m.now, m.now, Never
 	s := wire.Active
 	if m.demotion() > 0 {
 		s = wire.ActiveAttention
@@ -257,14 +310,17 @@ func (m *Machine) take(why string) {
 		name = EvReclaimed
 	}
 	m.enter(s, why)
+	m.emit(KeepTerm(m.term)) // before it is used
 	m.order, m.orderAt = wire.Open, m.now
 	m.beatAll()
 	m.emit(Announce{})
 	m.log(Notice, name, fmt.Sprintf("%s is active with term %d: %s", m.name(m.cfg.Self), m.term, why))
 	m.recordFailover(m.cfg.Self, why)
-	m.emit(KeepTerm(m.term))
 	m.announceStep = 0
 	m.announceAt = m.now.Add(announceAfter[0])
+	if p := m.peer(previous); p != nil && !p.orderly && !(p.alive && p.view.Has(wire.Yielding)) {
+		m.setLock(why)
+	}
 }
 
 // release gives the role away in an orderly manner, to the member to or, if that is 0, to the best; the gate drains
@@ -274,12 +330,16 @@ func (m *Machine) release(to uint8, why string) {
 	m.successorID = to
 	m.log(Notice, EvReleased, why)
 	m.rest(why)
+	m.judge()
 	m.order = wire.Drain
 	m.beatAll()
 }
 
 // resting is the state of a member that is not active, with its reason if that is its own.
 func (m *Machine) resting() (wire.State, string) {
+	if m.witness() {
+		return wire.Witness, ""
+	}
 	if m.demotion() > 0 {
 		return wire.Down, fmt.Sprint(m.problems())
 	}
@@ -308,9 +368,12 @@ func (m *Machine) recordFailover(holder uint8, why string) {
 
 // demotion is how unfit this member is: 0 is fit.
 func (m *Machine) demotion() uint16 {
+	if m.witness() || m.lockdown() {
+		return wire.Ineligible
+	}
 	sum := 0
 	for i, l := range m.links {
-		if l.known && !l.up {
+		if l.known && !l.up && !l.ignored {
 			if m.cfg.Interfaces[i].Sync {
 				sum += weightSync
 			} else {
@@ -328,7 +391,7 @@ func (m *Machine) setLink(in Link) {
 	}
 	l := &m.links[in.Interface]
 	was := *l
-	*l = link{up: in.Up, missing: in.Missing, known: true}
+	*l = link{up: in.Up, missing: in.Missing, known: true, ignored: l.ignored}
 	if was == *l || (!was.known && in.Up) {
 		return
 	}
@@ -348,6 +411,7 @@ func (m *Machine) problems() []string {
 	var out []string
 	for i, l := range m.links {
 		switch {
+		case l.ignored:
 		case l.known && l.missing:
 			out = append(out, "interface "+m.cfg.Interfaces[i].Name+": missing")
 		case l.known && !l.up:
@@ -355,7 +419,7 @@ func (m *Machine) problems() []string {
 		}
 	}
 	for _, d := range m.sortedDevices() {
-		if d.state() == DeviceProblem {
+		if s := d.state(); s == DeviceProblem || s == DeviceLockdown {
 			out = append(out, strings.TrimSuffix(d.Name+": "+d.text(), ": "))
 		}
 	}
@@ -431,7 +495,7 @@ func (m *Machine) log(s Severity, name, text string) {
 
 // name of a member, for people.
 func (m *Machine) name(id uint8) string {
-	for _, c := range m.cfg.Members {
+	for _, c := range append(m.cfg.Members[:len(m.cfg.Members):len(m.cfg.Members)], m.cfg.Witnesses...) {
 		if c.ID == id {
 			if c.Name != "" {
 				return fmt.Sprintf("%s (%d)", c.Name, id)

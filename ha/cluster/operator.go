@@ -2,14 +2,24 @@ package cluster
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/twinkeep/twinkeep/ha/wire"
 )
 
-func (m *Machine) activate() {
+func (m *Machine) activate(in Activate) {
 	switch {
 	case m.active():
 		m.reply(true, "this member is already active")
+	case m.witness():
+		m.reply(false, "a witness only judges, it cannot hold the role")
+	case in.Force && m.quorum() && m.mayTake() && m.state != wire.Init && m.holder() == nil && m.heldElsewhere() == nil:
+		m.reply(true, "taking the role without a majority")
+		m.take("the operator forced it without a majority")
+		m.forced = true
+		m.judge()
+	case in.Force && m.holder() != nil:
+		m.reply(false, fmt.Sprintf("%s is active and heard: it is asked to hand over, force is not needed", m.name(m.holder().id)))
 	case m.state == wire.Init:
 		m.reply(false, "this member is still listening after its start; try again when it is STANDBY")
 	default:
@@ -54,8 +64,99 @@ func (m *Machine) leave() {
 	m.enter(wire.Down, "this member is leaving")
 	for i, f := range m.cfg.Interfaces {
 		if f.Heartbeat {
-			m.emit(Send{Interface: i, Beat: m.Farewell(i)})
+			b := m.Farewell(i)
+			b.Flags |= wire.Yielding // it goes by its own decision
+			m.emit(Send{Interface: i, Beat: b, By: Never})
 		}
 	}
 	m.listenUntil, m.nextBeat = Never, Never
+}
+
+// setLock is called when the role was taken: unplanned, it stays until the operator says otherwise.
+func (m *Machine) setLock(why string) {
+	if m.cfg.Lock {
+		m.locked = why
+		m.log(Warning, EvLock, "the role stays here until 'cluster clear-lock': "+why)
+	}
+}
+
+func (m *Machine) unlock(why string) {
+	if m.locked != "" {
+		m.locked = ""
+		m.log(Notice, EvLock, "the lock is gone: "+why)
+	}
+}
+
+func (m *Machine) clearLock() {
+	if m.locked == "" {
+		m.reply(true, "there is no lock")
+		return
+	}
+	m.unlock("the operator cleared it")
+	m.reply(true, "the lock is cleared")
+}
+
+// setSync takes in whether the connection table equals the active member's.
+func (m *Machine) setSync(in SyncState) {
+	if m.inSync != in.InSync {
+		m.inSync = in.InSync
+		severity, text := Notice, "in sync"
+		if !in.InSync {
+			severity, text = Warning, "not in sync: "+in.Text
+		}
+		m.log(severity, EvSync, text)
+	}
+	m.reply(true, "")
+}
+
+// busyDead is the factor by which a member with saturated CPUs is slower to take others for dead, and busyLimit for how
+// long at most. A second line: real-time scheduling is the first, and the gate needs neither.
+const (
+	busyDead  = 2
+	busyLimit = 10 * time.Second
+)
+
+func (m *Machine) setBusy(on bool) {
+	if on && !m.busy {
+		m.busySince = m.now
+	}
+	m.busy = on
+}
+
+// dead is after which silence a peer is taken for dead.
+func (m *Machine) dead() time.Duration {
+	if m.busy && m.now.Sub(m.busySince) < busyLimit {
+		return busyDead * m.cfg.Timing.Dead
+	}
+	return m.cfg.Timing.Dead
+}
+
+// watch changes how an interface is used.
+func (m *Machine) watch(in Watch) {
+	if in.Interface < 0 || in.Interface >= len(m.links) {
+		m.reply(false, "there is no such interface")
+		return
+	}
+	f := &m.cfg.Interfaces[in.Interface]
+	beats := 0
+	for i, g := range m.cfg.Interfaces {
+		if g.Heartbeat && i != in.Interface {
+			beats++
+		}
+	}
+	if !in.Heartbeat && beats == 0 {
+		m.reply(false, "no other interface carries heartbeats: without them the peers cannot see this member, and no gate can be open")
+		return
+	}
+	f.Heartbeat, m.links[in.Interface].ignored = in.Heartbeat, !in.Monitored
+	m.slots, m.slot = m.cfg.schedule(), 0
+	m.log(Notice, EvLink, fmt.Sprintf("interface %s: heartbeats %s, monitoring %s, by the operator", f.Name, onOff(in.Heartbeat), onOff(in.Monitored)))
+	m.reply(true, fmt.Sprintf("interface %s: heartbeats %s, monitoring %s", f.Name, onOff(in.Heartbeat), onOff(in.Monitored)))
+}
+
+func onOff(on bool) string {
+	if on {
+		return "on"
+	}
+	return "off"
 }

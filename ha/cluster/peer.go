@@ -23,8 +23,15 @@ type peer struct {
 	newest   [MaxInterfaces + 1]uint64 // highest sequence accepted, by the sender's interface number
 	heard    [MaxInterfaces]heard      // by our interface index: what we echo
 
-	// echoed is the highest sequence of ours that the peer says it has heard.
-	echoed uint64
+	// echoed is the highest sequence of ours that the peer says it has heard, echoSent when we sent it, echoAt when we
+	// heard so.
+	echoed           uint64
+	echoSent, echoAt Instant
+	// steady is since when its heartbeats arrive without a gap.
+	steady Instant
+	// rumour is what others said last that they hear of a boot of it that we do not believe in, rumourAt when that was news.
+	rumour   wire.Heard
+	rumourAt Instant
 	// vouched is the highest sequence that another member says it has heard of this one, beyond what we heard
 	// ourselves, and when it said so.
 	vouched   uint64
@@ -32,7 +39,9 @@ type peer struct {
 
 	view wire.Beat // the newest accepted heartbeat
 	gone string    // why it is not alive
-	odd  Instant   // no further log of a cabling or hardware oddity before this
+	// orderly is set when its last farewell was its own decision.
+	orderly bool
+	odd     Instant // no further log of a cabling or hardware oddity before this
 }
 
 type heard struct {
@@ -42,7 +51,7 @@ type heard struct {
 }
 
 func newPeer(c Member) *peer {
-	return &peer{id: c.ID, priority: c.Priority, lastOn: -1, gone: "never heard"}
+	return &peer{id: c.ID, priority: c.Priority, lastOn: -1, gone: "never heard", echoSent: longAgo, echoAt: longAgo, rumourAt: longAgo}
 }
 
 // maxRetired bounds the memory of ended boots. An older recording fails the echo as well.
@@ -65,7 +74,7 @@ func (m *Machine) receive(iface int, b wire.Beat) {
 		m.refuse(iface, wire.Unknown, "")
 		return
 	}
-	if b.State < wire.Init || b.State > wire.Down || int(b.Interface) > MaxInterfaces {
+	if !possible(b) {
 		m.refuse(iface, wire.Malformed, "")
 		return
 	}
@@ -85,11 +94,17 @@ func (m *Machine) receive(iface int, b wire.Beat) {
 	if p.alive && b.Seq < p.view.Seq && b.Nonce == p.view.Nonce {
 		return // overtaken by a newer one on another interface
 	}
+	if !p.alive || m.now.Sub(p.lastHeard) > 2*m.cfg.Timing.Beat {
+		p.steady = m.now
+	}
 	p.lastHeard, p.lastOn = m.now, iface
 	wasHolder := p.view.Has(wire.Holder) && p.alive
+	if b.Has(wire.Ceded) && !(p.alive && p.view.Has(wire.Ceded)) && m.active() {
+		m.announceAgain() // switches may point at it
+	}
 	p.view = b
 	if !p.alive {
-		p.alive, p.gone = true, ""
+		p.alive, p.orderly, p.gone = true, false, ""
 		if m.active() {
 			// It may have held the role while we did not hear it, and given it up at our first heartbeat; the
 			// switches may still point at it.
@@ -115,6 +130,17 @@ func (m *Machine) receive(iface int, b wire.Beat) {
 	if wasHolder && !b.Has(wire.Holder) && !m.active() {
 		p.gone = fmt.Sprintf("%s gave the role away (%s, demotion %d)", m.name(p.id), b.State, b.Demotion)
 	}
+}
+
+// possible reports whether a heartbeat says what its sender can say: a witness holds nothing, a member does not judge only.
+func possible(b wire.Beat) bool {
+	if int(b.Interface) > MaxInterfaces {
+		return false
+	}
+	if b.Member <= MaxMembers {
+		return b.State >= wire.Init && b.State <= wire.Down
+	}
+	return (b.State == wire.Witness || b.State == wire.Init || b.State == wire.Down) && b.Flags&(wire.Holder|wire.Bidding|wire.Claiming) == 0
 }
 
 // fresh refuses replays, and believes a new boot only when it proves that it hears us now.
@@ -167,7 +193,7 @@ func (m *Machine) retire(p *peer) {
 			p.retired = slices.Delete(p.retired, 0, len(p.retired)-maxRetired)
 		}
 	}
-	p.nonce, p.vouched, p.echoed = 0, 0, 0
+	p.nonce, p.vouched, p.echoed, p.echoSent, p.echoAt = 0, 0, 0, longAgo, longAgo
 	p.newest = [MaxInterfaces + 1]uint64{}
 }
 
@@ -176,27 +202,39 @@ func (m *Machine) retire(p *peer) {
 func (m *Machine) hearsay(b wire.Beat) {
 	for _, h := range b.Heard {
 		if h.Member == m.cfg.Self && h.Nonce == m.cfg.Nonce && h.Seq <= m.seq {
-			from := m.peers[b.Member]
-			from.echoed = max(from.echoed, h.Seq)
+			if from := m.peers[b.Member]; h.Seq > from.echoed {
+				from.echoed, from.echoSent, from.echoAt = h.Seq, m.sentAt(h.Seq), m.now
+			}
 		}
 		if int(h.Member) >= len(m.peers) {
 			continue
 		}
 		p := m.peers[h.Member]
+		if p != nil && h.Member != b.Member && h.Nonce != p.nonce && (h.Nonce != p.rumour.Nonce || h.Seq > p.rumour.Seq) && !slices.Contains(p.retired, h.Nonce) {
+			p.rumour, p.rumourAt = h, m.now
+		}
 		if p != nil && p.nonce != 0 && p.nonce == h.Nonce && h.Member != b.Member && h.Seq > max(p.view.Seq, p.vouched) {
 			p.vouched, p.vouchedAt = h.Seq, m.now
 		}
 	}
 }
 
-// heldElsewhere is the member that held the role last, when it is silent here but others have heard it within the
-// dead time: the role is not vacant then. Nil otherwise.
+// heldElsewhere is the member that holds the role as others say, when it is silent here: it held it last and others have
+// heard it within the dead time, or others take it for the holder and it never said so here. The role is not vacant
+// then. Nil otherwise.
 func (m *Machine) heldElsewhere() *peer {
-	p := m.peers[m.lastHolder]
-	if m.lastHolder == 0 || p == nil || p.alive || p.vouched == 0 || m.now.Sub(p.vouchedAt) >= m.cfg.Timing.Dead {
-		return nil
+	if p := m.peer(m.lastHolder); p != nil && !p.alive && p.vouched != 0 && m.now.Sub(p.vouchedAt) < m.cfg.Timing.Dead {
+		return p
 	}
-	return p
+	for _, p := range m.peers {
+		if p == nil || !p.alive || p.view.Vote == m.cfg.Self || p.view.Vote == p.id {
+			continue
+		}
+		if h := m.peer(p.view.Vote); h != nil && !h.alive && h.id != m.lastHolder {
+			return h
+		}
+	}
+	return nil
 }
 
 func (m *Machine) farewell(iface int, p *peer, b wire.Beat) {
@@ -207,7 +245,10 @@ func (m *Machine) farewell(iface int, p *peer, b wire.Beat) {
 		m.refuse(iface, wire.Replay, "")
 		return
 	}
-	p.departed = b.Nonce
+	if m.active() && (!p.alive || p.view.Has(wire.Holder)) {
+		m.announceAgain() // it may have held the role until now
+	}
+	p.departed, p.orderly = b.Nonce, b.Has(wire.Yielding)
 	m.retire(p)
 	m.bury(p, fmt.Sprintf("%s said farewell on %s", m.name(p.id), m.cfg.Interfaces[iface].Name))
 }
@@ -231,9 +272,9 @@ func (m *Machine) silence() {
 		if p == nil || !p.alive {
 			continue
 		}
-		if d := m.now.Sub(p.lastHeard); d >= m.cfg.Timing.Dead {
+		if d := m.now.Sub(p.lastHeard); d >= m.dead() {
 			m.bury(p, fmt.Sprintf("%s is silent for %v on all interfaces (dead time %v), last heartbeat %d on %s",
-				m.name(p.id), d.Round(100*time.Microsecond), m.cfg.Timing.Dead, p.view.Seq, m.ifaceName(p.lastOn)))
+				m.name(p.id), d.Round(100*time.Microsecond), m.dead(), p.view.Seq, m.ifaceName(p.lastOn)))
 		}
 	}
 }

@@ -369,6 +369,10 @@ func (m *Member) send(decided cluster.Instant, a cluster.Send) {
 		if a.Beat.Order == wire.Open {
 			since = decided
 		}
+		if now > a.By {
+			m.queue = append(m.queue, cluster.GateLost{Why: fmt.Sprintf("a heartbeat would have left %v after the majority's support had ended", now.Sub(a.By).Round(100*time.Microsecond))})
+			return
+		}
 		if late := now.Sub(since); late > m.cfg.Timing.Lease {
 			m.queue = append(m.queue, cluster.GateLost{Why: fmt.Sprintf("a heartbeat would have left %v after the last one, later than the lease of %v", late.Round(100*time.Microsecond), m.cfg.Timing.Lease)})
 			return
@@ -387,8 +391,11 @@ func (m *Member) send(decided cluster.Instant, a cluster.Send) {
 		return
 	}
 	p.sent++
-	if live {
-		m.lastLive = m.now()
+	switch now := m.now(); {
+	case live:
+		m.lastLive = now
+	case a.Beat.Order != wire.NoOrder && now.Sub(decided) > cluster.ShutMargin:
+		m.queue = append(m.queue, cluster.ShutLate{})
 	}
 }
 

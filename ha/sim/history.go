@@ -31,7 +31,6 @@ type History struct {
 	RealKey    bool `json:"realKey,omitzero"`    // sign and check every frame
 	DropAsleep bool `json:"dropAsleep,omitzero"` // a paused box loses frames instead of queueing them
 	Strict     bool `json:"strict,omitzero"`     // see [World.Strict]
-	Mended     bool `json:"mended,omitzero"`     // see [World.Mended]
 	// Clocks are what the members' clocks show at the start.
 	Clocks []Span `json:"clocks,omitempty"`
 
@@ -48,7 +47,7 @@ func (h *History) World(trace func(string)) *World {
 	w := empty(h.Seed, h.Members, h.Normal, h.Timing())
 	w.Trace = trace
 	w.Net = Net{Duplicate: h.Duplicate, Delay: time.Duration(h.Delay), Jitter: time.Duration(h.Jitter)}
-	w.Jiffy, w.RealKey, w.DropAsleep, w.Strict, w.Mended = time.Duration(h.Jiffy), h.RealKey, h.DropAsleep, h.Strict, h.Mended
+	w.Jiffy, w.RealKey, w.DropAsleep, w.Strict = time.Duration(h.Jiffy), h.RealKey, h.DropAsleep, h.Strict
 	for i, n := range w.Nodes {
 		if i < len(h.Clocks) {
 			n.clock = time.Duration(h.Clocks[i])

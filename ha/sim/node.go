@@ -40,6 +40,7 @@ type Node struct {
 	lastLive cluster.Instant // when the last beat left that keeps the gate open, box's clock
 	shutLate time.Duration   // how late the last order to shut left
 	lost     string          // why the role is to be given up after todo
+	late     bool            // an order to shut left late, to be told after todo
 	resume   cluster.Instant // it does not run before this
 	timer    cluster.Instant // when the armed timer fires, Never if none is armed
 	slow     time.Duration   // it gets the CPU up to this late
@@ -86,7 +87,7 @@ func (n *Node) Boot() {
 		n.w.trace("gw-%c starts", 'a'+n.ID-1)
 	}
 	n.Machine, n.Gate, n.facts = m, Gate{}, facts{term: n.disk, openAt: -1 << 62}
-	n.inbox, n.todo, n.next, n.lost, n.left = n.inbox[:0], n.todo[:0], 0, "", false
+	n.inbox, n.todo, n.next, n.lost, n.late, n.left = n.inbox[:0], n.todo[:0], 0, "", false, false
 	n.resume, n.lastLive, n.timer = n.asleep, 0, cluster.Never
 	for i := range c.Interfaces {
 		n.Input(cluster.Link{Interface: i, Up: n.down[i] == 0})
@@ -213,6 +214,10 @@ func (n *Node) wake() {
 			n.lost = ""
 			n.step(cluster.GateLost{Why: why})
 			continue
+		case n.late:
+			n.late = false
+			n.step(cluster.ShutLate{})
+			continue
 		case n.hasty && n.Machine.Deadline() <= n.local():
 			n.hasty = false // for what happens first is a matter of the scheduler
 			n.step(cluster.Tick{})
@@ -278,7 +283,7 @@ func (n *Node) act(a cluster.Action) {
 		n.announce()
 	case cluster.KeepTerm:
 		n.disk = uint64(a)
-		n.w.checkTerm(n, uint64(a))
+		n.w.checkKept(n, uint64(a))
 	case cluster.Log:
 		n.Logs = append(n.Logs, a)
 		if n.w.Trace != nil {
@@ -304,6 +309,10 @@ func (n *Node) send(a cluster.Send) {
 		if o == wire.Open {
 			since = n.decided
 		}
+		if n.local() > a.By {
+			n.lost = "a heartbeat would have left after the majority's support had ended"
+			return
+		}
 		if late := n.local().Sub(since); late > t.Lease {
 			n.lost = fmt.Sprintf("a heartbeat would have left %v after the last one", late)
 			return
@@ -317,6 +326,7 @@ func (n *Node) send(a cluster.Send) {
 		n.lastLive = n.local()
 	} else if o != wire.NoOrder {
 		n.shutLate = n.local().Sub(n.decided)
+		n.late = n.late || n.shutLate > cluster.ShutMargin
 	}
 	w.checkBeat(n, &a.Beat)
 	w.transmit(n, a.Interface, a.Beat)

@@ -17,7 +17,6 @@ type Run struct {
 	For          time.Duration // stop after this real time, 0: never
 	Members      int           // of every cluster, 0: by chance
 	Strict       bool          // see [World.Strict]
-	Mended       bool          // see [World.Mended]
 	Progress     func(Stats)   // told after every history, may be nil
 }
 
@@ -27,8 +26,6 @@ type Stats struct {
 	Simulated  time.Duration
 	Real       time.Duration
 	Violations int
-	// Known is how many histories met each known defect that was let pass.
-	Known [len(known)]uint64
 	// Dual, OneWay and Thawed are how many histories had two gates open at once with an excuse, with the excuse that
 	// one direction alone was deaf, and after a box had woken up with a frozen clock.
 	Dual, OneWay, Thawed uint64
@@ -37,8 +34,8 @@ type Stats struct {
 // String is one line.
 func (s Stats) String() string {
 	r := max(s.Real.Seconds(), 1e-9)
-	return fmt.Sprintf("%d histories, %.0f/s, %.2f simulated hours/s, %d violations; excused: %d dual, %d of them one-way, %d frozen clock; known defects: %v",
-		s.Histories, float64(s.Histories)/r, s.Simulated.Hours()/r, s.Violations, s.Dual, s.OneWay, s.Thawed, s.Known)
+	return fmt.Sprintf("%d histories, %.0f/s, %.2f simulated hours/s, %d violations; excused: %d dual, %d of them one-way, %d frozen clock",
+		s.Histories, float64(s.Histories)/r, s.Simulated.Hours()/r, s.Violations, s.Dual, s.OneWay, s.Thawed)
 }
 
 func (s *Stats) add(w *World) {
@@ -52,9 +49,6 @@ func (s *Stats) add(w *World) {
 	count(&s.Dual, w.DualTime > 0)
 	count(&s.OneWay, w.OneWayTime > 0)
 	count(&s.Thawed, w.ThawTime > 0)
-	for i, n := range w.Known {
-		count(&s.Known[i], n > 0)
-	}
 	if w.Broken != 0 {
 		s.Violations++
 	}
@@ -87,7 +81,7 @@ func (r Run) Play() (Stats, *History) {
 					return
 				}
 				h := Generate(seed, r.Members)
-				h.Strict, h.Mended = r.Strict, r.Mended
+				h.Strict = r.Strict
 				w := h.Play(nil)
 				mu.Lock()
 				s.add(w)

@@ -43,8 +43,6 @@ type World struct {
 	// Strict excuses two open gates only while neither of the two hears the other; otherwise one deaf direction
 	// is enough.
 	Strict bool
-	// Mended lets no known defect pass.
-	Mended bool
 	// Jiffy is the kernel's tick: its timeouts run out up to this much early.
 	Jiffy time.Duration
 	// RealKey signs and checks every frame. Otherwise a frame's tag is the name of its key.

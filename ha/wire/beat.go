@@ -15,11 +15,17 @@ const (
 	headLen      = 78
 	heardLen     = 18
 	TagLen       = 16
-	MaxHeard     = 8
+	MaxHeard     = MaxID - 1
 	MaxExtension = 512
 	// MaxPayload is the longest payload this version accepts.
 	MaxPayload = headLen + MaxHeard*heardLen + MaxExtension + TagLen
 	minPayload = headLen + TagLen
+)
+
+// IDs of those who take part: members are 1..MaxMembers, witnesses follow up to MaxID.
+const (
+	MaxMembers = 8
+	MaxID      = 11
 )
 
 // FinalSeq is the sequence of a farewell: after it nothing of the same boot is accepted.
@@ -43,6 +49,7 @@ const (
 	Yielding                   // the sender does not want the role now
 	Claiming                   // the sender asks the active member to hand over
 	Bidding                    // the sender is about to take the vacant role, once all it hears have heard this
+	Ceded                      // the sender held the role beside another or in its sleep until just now: whoever holds it announces again
 )
 
 // State of a member as it travels in heartbeats. The numbers are part of the wire format.
@@ -55,10 +62,14 @@ const (
 	Active
 	ActiveAttention
 	Down
-	Lost // never sent: what a member says of a silent peer
+	Lost    // never sent: what a member says of a silent peer
+	Witness // only judges (IDs above MaxMembers)
 )
 
-var stateNames = [...]string{Init: "INIT", Ready: "READY", Standby: "STANDBY", Active: "ACTIVE", ActiveAttention: "ACTIVE!", Down: "DOWN", Lost: "LOST"}
+var stateNames = [...]string{Init: "INIT", Ready: "READY", Standby: "STANDBY", Active: "ACTIVE", ActiveAttention: "ACTIVE!", Down: "DOWN", Lost: "LOST", Witness: "WITNESS"}
+
+// sent reports whether the state can travel.
+func (s State) sent() bool { return s >= Init && s <= Down || s == Witness }
 
 // String returns the state as operators know it.
 func (s State) String() string {
@@ -109,7 +120,9 @@ type Beat struct {
 	PolicyDigest   uint64
 	Order          Order
 	Successor      uint8
-	Heard          []Heard
+	// Vote is the member whose claim to the role the sender supports, itself included; 0: nobody's.
+	Vote  uint8
+	Heard []Heard
 	// Extension is the area of fields this version does not know, as received.
 	Extension []byte
 }
@@ -135,7 +148,7 @@ func (b *Beat) Append(dst []byte) []byte {
 	dst = be.AppendUint64(dst, b.StateDigest)
 	dst = be.AppendUint64(dst, b.PolicyRevision)
 	dst = be.AppendUint64(dst, b.PolicyDigest)
-	dst = append(dst, byte(len(heard)), byte(b.Order), b.Successor, 0)
+	dst = append(dst, byte(len(heard)), byte(b.Order), b.Successor, b.Vote)
 	dst = be.AppendUint16(dst, uint16(len(ext)))
 	for _, h := range heard {
 		dst = append(dst, h.Member, 0)
@@ -160,10 +173,10 @@ func ParseBeat(p []byte) (Beat, error) {
 		Nonce: be.Uint64(p[8:]), Seq: be.Uint64(p[16:]), Term: be.Uint64(p[24:]),
 		Demotion: be.Uint16(p[32:]), Priority: p[34], NN: p[35], Connections: be.Uint32(p[36:]),
 		Serial: be.Uint64(p[40:]), StateDigest: be.Uint64(p[48:]),
-		PolicyRevision: be.Uint64(p[56:]), PolicyDigest: be.Uint64(p[64:]), Order: Order(p[OffsetOrder]), Successor: p[74],
+		PolicyRevision: be.Uint64(p[56:]), PolicyDigest: be.Uint64(p[64:]), Order: Order(p[OffsetOrder]), Successor: p[74], Vote: p[75],
 	}
 	n, x := int(p[72]), int(be.Uint16(p[76:]))
-	if b.Version == 0 || b.Cluster == 0 || b.Member == 0 || b.Member > MaxHeard || b.State < Init || b.State > Down || b.Order > Drain || b.Successor > MaxHeard || b.Term > MaxTerm || n > MaxHeard {
+	if b.Version == 0 || b.Cluster == 0 || b.Member == 0 || b.Member > MaxID || !b.State.sent() || b.Order > Drain || b.Successor > MaxMembers || b.Vote > MaxMembers || b.Term > MaxTerm || n > MaxHeard {
 		return Beat{}, Malformed
 	}
 	switch want := headLen + n*heardLen + x; {

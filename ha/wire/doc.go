@@ -23,9 +23,9 @@
 //	  0   2 magic 0x544B
 //	  2   1 version of the sender, ≥ 1
 //	  3   1 flags: bit 0 holder, 1 sync interface, 2 in sync, 3 farewell, 4 yielding, 5 claiming,
-//	      6 bidding
+//	      6 bidding, 7 ceded
 //	  4   1 cluster ID, 1..255
-//	  5   1 member ID, 1..8
+//	  5   1 member ID, 1..8; a witness 9..11
 //	  6   1 state
 //	  7   1 number of the interface it left by
 //	  8   8 boot nonce
@@ -39,10 +39,10 @@
 //	 48   8 state digest
 //	 56   8 policy revision
 //	 64   8 policy digest, first eight bytes
-//	 72   1 n, number of peers heard, 0..8
+//	 72   1 n, number of peers heard, 0..10
 //	 73   1 order to the sender's own gate: 0 none, 1 keep, 2 open, 3 shut, 4 drain
 //	 74   1 successor: the member that a member which gives the role away wants to have it, 0 none
-//	 75   1 zero
+//	 75   1 vote: the member whose claim to the role the sender supports, 0 none
 //	 76   2 x, length of the extension area
 //	 78 18n per peer: member ID, zero, boot nonce (8), last sequence heard on this interface (8)
 //	      x extension area; whatever a reader does not know it skips

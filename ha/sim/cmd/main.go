@@ -19,8 +19,7 @@ func main() {
 	soak := flag.Duration("soak", 0, "play for this long instead of a number of histories")
 	seed := flag.Uint64("seed", 1, "seed of the first history; the others follow it")
 	members := flag.Int("members", 0, "members of every cluster, 2..8; 0: by chance")
-	strict := flag.Bool("strict", false, "known defects, one-way deafness and frozen clocks count as violations too")
-	mended := flag.Bool("mended", false, "known defects count as violations too")
+	strict := flag.Bool("strict", false, "one-way deafness and frozen clocks count as violations too")
 	replay := flag.String("replay", "", "tell one history: a seed, a file, or JSON")
 	flag.Parse()
 	if *members != 0 && (*members < 2 || *members > 8) {
@@ -33,14 +32,14 @@ func main() {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(2)
 		}
-		h.Strict, h.Mended = h.Strict || *strict, h.Mended || *mended
+		h.Strict = h.Strict || *strict
 		fmt.Print(h.Story())
 		if h.Play(nil).Broken != 0 {
 			os.Exit(1)
 		}
 		return
 	}
-	r := sim.Run{First: *seed, Count: *n, Members: *members, Strict: *strict, Mended: *mended}
+	r := sim.Run{First: *seed, Count: *n, Members: *members, Strict: *strict}
 	if *soak > 0 {
 		r.Count, r.For = 1<<62, *soak
 	}

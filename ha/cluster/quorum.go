@@ -1,0 +1,256 @@
+package cluster
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/twinkeep/twinkeep/ha/wire"
+)
+
+// # Quorum
+//
+// With a witness or in safety mode nobody holds the role without a majority. Every member and witness is a voter; each
+// supports at most one claim at a time and says whose in every heartbeat (wire.Beat.Vote). A voter that has voted for a
+// member promises not to vote for another one until it has not heard that member for the dead time, or has heard it say
+// that it claims nothing any more.
+//
+// The claimant sees in the vote's echo which of its own heartbeats the voter had heard, and knows when it sent that one:
+// the promise outlasts that instant by the dead time. So a vote counts for [Timing.vote] after the instant, which is
+// short enough that the kernel's lease, started at the very end, is over before the promise is. Only intervals on one
+// clock are compared, never two clocks.
+//
+// Taking the role needs the votes of a majority. Keeping it needs less: that no majority can be had without this
+// member's voters. Of two voters neither can take the role from a silent other; so in safety mode without a witness a
+// member that died without a farewell is replaced by the operator only (activate by force).
+
+// vote is for how long after we sent a heartbeat the vote that echoes it counts.
+func (t Timing) vote() time.Duration { return t.Dead - t.Lease - t.Beat }
+
+// minVote is the least vote, in beats: less would lose the role by the loss of one heartbeat.
+const minVote = 3
+
+// quorum reports whether the role needs a majority.
+func (m *Machine) quorum() bool { return m.cfg.Quorum() }
+
+// Quorum reports whether the role needs a majority.
+func (c *Config) Quorum() bool { return c.Safety || len(c.Witnesses) > 0 }
+
+// witness reports whether this machine only judges.
+func (m *Machine) witness() bool { return m.cfg.Self > MaxMembers }
+
+// voters is how many members and witnesses there are.
+func (m *Machine) voters() int { return len(m.cfg.Members) + len(m.cfg.Witnesses) }
+
+// ballot is this member's own vote.
+type ballot struct {
+	member uint8 // whom it supports, 0: nobody
+	// named is set while the vote is for a successor that its predecessor has named and that has not claimed the role
+	// itself yet.
+	named bool
+	// bound is until when the promise of an earlier vote holds, from then on it is free.
+	bound Instant
+}
+
+// judge updates this member's vote.
+func (m *Machine) judge() {
+	v := &m.ballot
+	if !m.quorum() { // then it only tells the others whom it takes for the holder
+		*v = ballot{}
+		if m.active() {
+			v.member = m.cfg.Self
+		} else if h := m.holder(); h != nil {
+			v.member = h.id
+		}
+		return
+	}
+	if v.member == m.cfg.Self && !m.active() && !m.bid.on {
+		m.cast(0, m.now)
+	}
+	if p := m.peer(v.member); p != nil {
+		claims := p.alive && (p.view.Has(wire.Holder) || p.view.Has(wire.Bidding))
+		switch {
+		case claims:
+			v.named = false
+		case p.departed != 0 && p.nonce == 0, p.alive && !v.named:
+			m.cast(0, m.now) // it says itself that it claims nothing
+		case !p.alive || m.namer(p.id) == nil && m.now >= m.yieldUntil:
+			m.cast(0, p.lastHeard.Add(m.cfg.Timing.Dead))
+		}
+	}
+	want, named := m.favourite()
+	if want == 0 || want == v.member || v.member != 0 || m.now < v.bound || m.now < m.voteFrom {
+		return
+	}
+	m.cast(want, m.now)
+	v.named = named
+	if want != m.cfg.Self {
+		m.news = true
+	}
+}
+
+// cast changes the vote. An earlier promise still binds.
+func (m *Machine) cast(member uint8, bound Instant) {
+	m.ballot = ballot{member: member, bound: max(m.ballot.bound, bound)}
+	if member == 0 {
+		m.ballot.bound = bound
+	}
+}
+
+// favourite is the member whose claim this one would support: its own, that of who holds the role, that of the
+// successor whom the last holder named, or that of the best bidder.
+func (m *Machine) favourite() (id uint8, named bool) {
+	if m.active() || m.bid.on {
+		return m.cfg.Self, false
+	}
+	if h := m.holder(); h != nil {
+		return h.id, false
+	}
+	if m.now < m.yieldUntil && m.successorID != 0 {
+		return m.successorID, true
+	}
+	var best *peer
+	for _, p := range m.peers {
+		switch {
+		case p == nil || !p.alive:
+		case p.view.Has(wire.Yielding) && p.view.Successor != 0 && p.view.Successor != m.cfg.Self && m.peer(p.view.Successor) != nil && m.peer(p.view.Successor).alive:
+			return p.view.Successor, true
+		case p.candidate() && p.view.Has(wire.Bidding) && !m.rather(p) && (best == nil || p.merit().compare(best.merit()) > 0):
+			best = p
+		}
+	}
+	if best == nil {
+		return 0, false
+	}
+	return best.id, false
+}
+
+// rather reports whether this member keeps its vote from a bidder because it is about to make the better bid itself.
+func (m *Machine) rather(p *peer) bool {
+	return (m.state == wire.Standby || m.state == wire.Down) && m.mayTake() && m.merit().compare(p.merit()) > 0 &&
+		m.vacant != Never && m.now.Sub(m.vacant) < 2*m.cfg.Timing.Dead
+}
+
+// namer is the peer that names a member as its successor now.
+func (m *Machine) namer(id uint8) *peer {
+	for _, p := range m.peers {
+		if p != nil && p.alive && p.view.Has(wire.Yielding) && p.view.Successor == id {
+			return p
+		}
+	}
+	return nil
+}
+
+// peer is the peer with an ID, nil if there is none.
+func (m *Machine) peer(id uint8) *peer {
+	if int(id) >= len(m.peers) {
+		return nil
+	}
+	return m.peers[id]
+}
+
+// mayClaim reports whether this member's own vote is free to be its own.
+func (m *Machine) mayClaim() bool {
+	v := m.ballot
+	return !m.quorum() || v.member == m.cfg.Self || v.member == 0 && m.now >= v.bound && m.now >= m.voteFrom
+}
+
+// support is until when each vote for this member counts, best first; its own vote counts for ever.
+func (m *Machine) support() []Instant {
+	s := m.counted[:0]
+	if m.ballot.member == m.cfg.Self || m.mayClaim() {
+		s = append(s, Never)
+	}
+	for _, p := range m.peers {
+		switch {
+		case p == nil:
+		case p.alive && p.view.Vote == m.cfg.Self && p.echoed > m.voteFloor:
+			s = append(s, p.echoSent.Add(m.cfg.Timing.vote()))
+		case m.voters() == 2 && !p.alive && p.departed != 0 && p.nonce == 0:
+			// Of two, the other has said farewell: it cannot take the role again without our vote.
+			s = append(s, Never)
+		}
+	}
+	slices.SortFunc(s, func(a, b Instant) int { return int(min(max(b-a, -1), 1)) })
+	m.counted = s
+	return s
+}
+
+// until is until when at least n votes count.
+func until(support []Instant, n int) Instant {
+	if n <= 0 {
+		return Never
+	}
+	if n > len(support) {
+		return longAgo
+	}
+	return support[n-1]
+}
+
+// mandate is until when this member may take the role, or keep it.
+func (m *Machine) mandate() Instant {
+	if !m.quorum() {
+		return Never
+	}
+	majority := m.voters()/2 + 1
+	end := until(m.support(), majority)
+	if m.forced {
+		if end > m.now {
+			m.forced = false // it has the majority again, and needs it from now on
+		}
+		return Never
+	}
+	if m.active() { // no majority without us
+		return until(m.counted, m.voters()-majority+1)
+	}
+	return end
+}
+
+// keepMandate gives the role up when a majority could form without this member.
+func (m *Machine) keepMandate() {
+	if m.now < m.mandate() {
+		return
+	}
+	why := fmt.Sprintf("no majority: only %d of %d members and witnesses support this member now (%s)", m.supporters(), m.voters(), m.silentPeers())
+	m.log(Warning, EvQuorum, why)
+	m.cede()
+	m.rest(why)
+	m.beatAll()
+}
+
+// supporters counts the votes that count now.
+func (m *Machine) supporters() (n int) {
+	for _, t := range m.support() {
+		if t > m.now {
+			n++
+		}
+	}
+	return n
+}
+
+// silentPeers names those whose votes are missing.
+func (m *Machine) silentPeers() string {
+	out := ""
+	for _, p := range m.peers {
+		if p == nil || p.alive && p.view.Vote == m.cfg.Self && p.echoSent.Add(m.cfg.Timing.vote()) > m.now {
+			continue
+		}
+		why := "silent"
+		switch {
+		case p.alive && p.view.Vote == m.cfg.Self:
+			why = "does not hear us"
+		case p.alive && p.view.Vote != 0:
+			why = "votes for " + m.name(p.view.Vote)
+		case p.alive:
+			why = "does not vote"
+		}
+		if out != "" {
+			out += ", "
+		}
+		out += m.name(p.id) + " " + why
+	}
+	if out == "" {
+		return "all are heard"
+	}
+	return out
+}
