@@ -40,16 +40,28 @@ func (m *Machine) send(iface int) {
 	b := m.compose(iface)
 	by := Never
 	b.Seq = m.seq
+	routed := m.cfg.Interfaces[iface].Routed
 	switch {
+	case routed:
 	case m.now == m.orderAt:
 		b.Order = m.order
 	case m.active():
 		b.Order = wire.Keep
 	}
-	if m.active() {
+	if m.active() && !routed {
 		m.lastHold, by = m.now, m.mandate()
 	}
 	m.emit(Send{Interface: iface, Beat: b, By: by})
+}
+
+// beats reports whether any heartbeat of ours leaves by an interface with a gate.
+func (m *Machine) beats() bool {
+	for _, f := range m.cfg.Interfaces {
+		if f.Heartbeat && !f.Routed {
+			return true
+		}
+	}
+	return false
 }
 
 // compose is a heartbeat without its sequence.

@@ -107,6 +107,9 @@ type Interface struct {
 	NN        uint8
 	Sync      bool
 	Heartbeat bool
+	// Routed is no interface of its own but the path over routers to a witness elsewhere. Its heartbeats carry no order to
+	// the gate, and the lease does not live by them.
+	Routed bool
 }
 
 // Config of one member.

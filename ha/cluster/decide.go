@@ -265,7 +265,7 @@ func (m *Machine) decideResting(h *peer) {
 func (m *Machine) mayTake() bool {
 	// Its peers must have heard that it yields no longer: an active one that it does not hear steps down then (unheard).
 	return m.now >= m.yieldUntil.Add(2*m.cfg.Timing.Beat) && m.now >= m.quietUntil && !m.lockdown() &&
-		len(m.slots) > 0 // without a heartbeat to hold it open, no gate can be open
+		m.beats() // without a heartbeat to hold it open, no gate can be open
 }
 
 // claims notes when this member stops to claim the role, and spreads its vote.

@@ -140,7 +140,7 @@ func (m *Machine) watch(in Watch) {
 	f := &m.cfg.Interfaces[in.Interface]
 	beats := 0
 	for i, g := range m.cfg.Interfaces {
-		if g.Heartbeat && i != in.Interface {
+		if g.Heartbeat && !g.Routed && i != in.Interface {
 			beats++
 		}
 	}
