@@ -91,11 +91,11 @@ func (m *Machine) compose(iface int) wire.Beat {
 	if m.now < m.yieldUntil {
 		b.Successor = m.successorID
 	}
-	for _, p := range m.peers {
-		if p == nil {
-			continue
-		}
+	for _, p := range m.others {
 		if h := p.heard[iface]; h.nonce != 0 {
+			if b.Heard == nil {
+				b.Heard = make([]wire.Heard, 0, len(m.others))
+			}
 			b.Heard = append(b.Heard, wire.Heard{Member: p.id, Nonce: h.nonce, Seq: h.seq})
 		}
 	}

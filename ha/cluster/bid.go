@@ -25,8 +25,8 @@ const bidPatience = 2
 // agreed makes or continues a bid and reports whether the role may be taken.
 func (m *Machine) agreed(standing bid) bool {
 	others := false
-	for _, p := range m.peers {
-		others = others || p != nil && (p.candidate() || m.rumoured(p))
+	for _, p := range m.others {
+		others = others || (p.candidate() || m.rumoured(p))
 	}
 	if !others && !m.quorum() && (m.handedOver() || m.heralded != Never && m.now.Sub(m.heralded) >= m.cfg.Timing.Beat) {
 		return true
@@ -38,8 +38,8 @@ func (m *Machine) agreed(standing bid) bool {
 	}
 	m.bid = standing
 	heard := others || m.quorum()
-	for _, p := range m.peers {
-		if p == nil || !p.candidate() && !m.rumoured(p) {
+	for _, p := range m.others {
+		if !p.candidate() && !m.rumoured(p) {
 			continue
 		}
 		if p.candidate() && p.view.Has(wire.Bidding) && p.merit().compare(standing.merit) > 0 {
@@ -52,8 +52,8 @@ func (m *Machine) agreed(standing bid) bool {
 	if heard || m.now.Sub(standing.since) < bidPatience*m.cfg.Timing.Dead {
 		return heard
 	}
-	for _, p := range m.peers {
-		if p != nil && p.candidate() && p.view.Has(wire.Bidding) && p.echoed < standing.seq {
+	for _, p := range m.others {
+		if p.candidate() && p.view.Has(wire.Bidding) && p.echoed < standing.seq {
 			m.bid = bid{}
 			m.vacant = m.now // it does not hear us, so it cannot give way: its turn
 			return false
@@ -72,8 +72,8 @@ func (m *Machine) rumoured(p *peer) bool {
 // otherBids reports whether a bid of another member stands. It has our echo, which counts as our word not to take the
 // role past it.
 func (m *Machine) otherBids() bool {
-	for _, p := range m.peers {
-		if p != nil && p.candidate() && p.view.Has(wire.Bidding) {
+	for _, p := range m.others {
+		if p.candidate() && p.view.Has(wire.Bidding) {
 			return true
 		}
 	}

@@ -70,8 +70,8 @@ func (p *peer) candidate() bool {
 // holder is an alive peer that says it holds the role: the better one if there are several.
 func (m *Machine) holder() *peer {
 	var best *peer
-	for _, p := range m.peers {
-		if p != nil && p.alive && p.view.Has(wire.Holder) && (best == nil || p.merit().compare(best.merit()) > 0) {
+	for _, p := range m.others {
+		if p.alive && p.view.Has(wire.Holder) && (best == nil || p.merit().compare(best.merit()) > 0) {
 			best = p
 		}
 	}
@@ -81,8 +81,8 @@ func (m *Machine) holder() *peer {
 // successor is the best peer that could take over from this member right now, nil if there is none.
 func (m *Machine) successor() *peer {
 	var best *peer
-	for _, p := range m.peers {
-		if p == nil || !m.fitToSucceed(p) {
+	for _, p := range m.others {
+		if !m.fitToSucceed(p) {
 			continue
 		}
 		if best == nil || p.merit().compare(best.merit()) > 0 {
@@ -129,8 +129,8 @@ func (m *Machine) decideActive(h *peer) {
 		m.log(Notice, EvBothActive, "the other active member has stepped down; announcing again")
 		m.announceAgain()
 	}
-	for _, p := range m.peers {
-		if p == nil || !p.candidate() || p.view.State == wire.Init || !p.view.Has(wire.Claiming) || !p.view.Has(wire.InSync) {
+	for _, p := range m.others {
+		if !p.candidate() || p.view.State == wire.Init || !p.view.Has(wire.Claiming) || !p.view.Has(wire.InSync) {
 			continue
 		}
 		if m.locked == "" && p.view.Demotion/weightInterface <= m.demotion()/weightInterface {
@@ -235,8 +235,8 @@ func (m *Machine) decideResting(h *peer) {
 	// one that does not act leaves nobody without a gateway for long.
 	rank := 0
 	chosen := m.chosen()
-	for _, p := range m.peers {
-		if p != nil && p.candidate() && chosen != m.cfg.Self && p.id != chosen && p.merit().compare(m.merit()) > 0 {
+	for _, p := range m.others {
+		if p.candidate() && chosen != m.cfg.Self && p.id != chosen && p.merit().compare(m.merit()) > 0 {
 			rank++
 		}
 	}
@@ -310,8 +310,8 @@ func (m *Machine) reclaim(h *peer) {
 	if m.now < m.awayUntil || m.cfg.Mode != PrimaryUp || m.state != wire.Standby || !m.inSync || m.now < m.claimUntil || m.now.Sub(m.since) < hold || m.now < m.yieldUntil {
 		return
 	}
-	for _, p := range m.peers {
-		if p != nil && p.alive && p.view.Demotion == 0 && p.view.Priority >= m.priority() {
+	for _, p := range m.others {
+		if p.alive && p.view.Demotion == 0 && p.view.Priority >= m.priority() {
 			return // somebody alive is as good; among equals nobody takes the role from the other
 		}
 	}
@@ -326,8 +326,8 @@ func (m *Machine) whyVacant() string {
 	if p := m.peers[m.lastHolder]; m.lastHolder != 0 && p != nil && p.gone != "" {
 		return p.gone
 	}
-	for _, p := range m.peers {
-		if p != nil && p.alive {
+	for _, p := range m.others {
+		if p.alive {
 			return "no member is active"
 		}
 	}

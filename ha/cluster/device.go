@@ -3,6 +3,7 @@ package cluster
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -82,14 +83,14 @@ func (d *device) text() string {
 }
 
 func (m *Machine) setDevice(in Device) {
-	d := m.devices[in.Name]
+	d, at := m.device(in.Name)
 	if d == nil {
 		if len(m.devices) >= MaxDevices {
 			m.reply(false, fmt.Sprintf("there are %d critical devices already: unregister one first", MaxDevices))
 			return
 		}
 		d = &device{Device: Device{Name: in.Name}}
-		m.devices[in.Name] = d
+		m.devices = slices.Insert(m.devices, at, d)
 	}
 	was, said := d.state(), d.text()
 	d.Device, d.last, d.silent = in, m.now, false
@@ -100,18 +101,19 @@ func (m *Machine) setDevice(in Device) {
 }
 
 func (m *Machine) unregister(in Unregister) {
-	if m.devices[in.Name] == nil {
+	d, at := m.device(in.Name)
+	if d == nil {
 		m.reply(false, "there is no critical device "+in.Name)
 		return
 	}
-	delete(m.devices, in.Name)
+	m.devices = slices.Delete(m.devices, at, at+1)
 	m.log(Notice, EvDevice, in.Name+": unregistered")
 	m.reply(true, in.Name+" is unregistered")
 }
 
 // silentDevices finds the devices that have not reported in time.
 func (m *Machine) silentDevices() {
-	for _, d := range m.sortedDevices() {
+	for _, d := range m.devices {
 		if m.now >= d.deadline() {
 			d.silent = true
 			m.logDevice(d)
@@ -131,22 +133,13 @@ func (m *Machine) logDevice(d *device) {
 	m.log(severity, EvDevice, text)
 }
 
-// sortedDevices gives the devices in an order that does not depend on chance.
-func (m *Machine) sortedDevices() []*device {
-	if len(m.devices) == 0 {
-		return nil
+// device finds a critical device, and where it is or would be in the list.
+func (m *Machine) device(name string) (*device, int) {
+	i, found := slices.BinarySearchFunc(m.devices, name, func(d *device, name string) int { return strings.Compare(d.Name, name) })
+	if !found {
+		return nil, i
 	}
-	out := make([]*device, 0, len(m.devices))
-	for _, d := range m.devices {
-		out = append(out, d)
-	}
-	slices.SortFunc(out, func(a, b *device) int {
-		if a.Name < b.Name {
-			return -1
-		}
-		return 1
-	})
-	return out
+	return m.devices[i], i
 }
 
 // failing counts the critical devices with a problem.
@@ -161,7 +154,7 @@ func (m *Machine) failing() (n int) {
 
 // preparing names a device that is still in init, or is empty.
 func (m *Machine) preparing() string {
-	for _, d := range m.sortedDevices() {
+	for _, d := range m.devices {
 		if d.state() == DeviceInit {
 			return d.Name
 		}

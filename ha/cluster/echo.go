@@ -46,9 +46,9 @@ func (m *Machine) unheard() {
 	t := m.cfg.Timing
 	var deaf *peer
 	vouched := false
-	for _, p := range m.peers {
+	for _, p := range m.others {
 		switch {
-		case p == nil || !p.alive:
+		case !p.alive:
 		case p.candidate() && (m.deafTo(p) && p.view.State != wire.Init || m.heralds(p)):
 			if deaf == nil || p.view.Vote != m.cfg.Self {
 				deaf = p
@@ -81,8 +81,8 @@ func (m *Machine) outvoted() {
 	if m.quorum() || m.now.Sub(m.tookAt) < 2*t.Dead {
 		return // they may not have buried our predecessor yet
 	}
-	for _, p := range m.peers {
-		if p == nil || !p.alive || p.view.Vote == 0 || p.view.Vote == m.cfg.Self || p.view.Vote == p.id || m.now.Sub(p.lastHeard) >= t.Lease || m.now.Sub(p.echoSent) >= t.Lease {
+	for _, p := range m.others {
+		if !p.alive || p.view.Vote == 0 || p.view.Vote == m.cfg.Self || p.view.Vote == p.id || m.now.Sub(p.lastHeard) >= t.Lease || m.now.Sub(p.echoSent) >= t.Lease {
 			continue
 		}
 		if h := m.peer(p.view.Vote); h != nil && !h.alive {

@@ -87,8 +87,9 @@ type Machine struct {
 	busySince Instant
 
 	peers       [MaxID + 1]*peer // by ID, nil where there is none
+	others      []*peer          // the same, without gaps
 	links       []link
-	devices     map[string]*device
+	devices     []*device // in the order of their names
 	connections uint32
 	inSync      bool
 
@@ -149,13 +150,14 @@ func New(cfg Config, now Instant) (*Machine, error) {
 		state: wire.Init, since: now, reason: "listening for the active member",
 		listenUntil: now.Add(cfg.Timing.Silence), nextBeat: now, vacant: now, announceAt: Never,
 		lastHold: -1 << 62, yieldUntil: now, quietUntil: now, claimUntil: now, cededUntil: now, awayUntil: now, backAt: Never,
-		links: make([]link, len(cfg.Interfaces)), devices: map[string]*device{},
+		links:   make([]link, len(cfg.Interfaces)),
 		refused: map[wire.Reason]*refusal{}, inSync: true, voteFrom: now.Add(cfg.Timing.Dead), heralded: Never,
 	}
 	m.cfg.Interfaces = slices.Clone(cfg.Interfaces)
 	for _, c := range append(slices.Clone(cfg.Members), cfg.Witnesses...) {
 		if c.ID != cfg.Self {
 			m.peers[c.ID] = newPeer(c)
+			m.others = append(m.others, m.peers[c.ID])
 		}
 	}
 	return m, nil
@@ -217,8 +219,8 @@ func (m *Machine) Deadline() Instant {
 	if m.state == wire.Init {
 		d = min(d, m.listenUntil)
 	}
-	for _, p := range m.peers {
-		if p != nil && p.alive {
+	for _, p := range m.others {
+		if p.alive {
 			d = min(d, p.lastHeard.Add(m.dead()))
 		}
 	}
@@ -244,8 +246,8 @@ func (m *Machine) checkStall(gap time.Duration) {
 	if gap <= t.Beat {
 		return
 	}
-	for _, p := range m.peers {
-		if p != nil && p.alive { // what arrived meanwhile may be lost: silence counts only while we listen
+	for _, p := range m.others {
+		if p.alive { // what arrived meanwhile may be lost: silence counts only while we listen
 			p.lastHeard, p.steady = min(m.now, p.lastHeard.Add(gap)), m.now
 		}
 	}
@@ -418,7 +420,7 @@ func (m *Machine) problems() []string {
 			out = append(out, "interface "+m.cfg.Interfaces[i].Name+": no carrier")
 		}
 	}
-	for _, d := range m.sortedDevices() {
+	for _, d := range m.devices {
 		if s := d.state(); s == DeviceProblem || s == DeviceLockdown {
 			out = append(out, strings.TrimSuffix(d.Name+": "+d.text(), ": "))
 		}

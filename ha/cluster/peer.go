@@ -226,8 +226,8 @@ func (m *Machine) heldElsewhere() *peer {
 	if p := m.peer(m.lastHolder); p != nil && !p.alive && p.vouched != 0 && m.now.Sub(p.vouchedAt) < m.cfg.Timing.Dead {
 		return p
 	}
-	for _, p := range m.peers {
-		if p == nil || !p.alive || p.view.Vote == m.cfg.Self || p.view.Vote == p.id {
+	for _, p := range m.others {
+		if !p.alive || p.view.Vote == m.cfg.Self || p.view.Vote == p.id {
 			continue
 		}
 		if h := m.peer(p.view.Vote); h != nil && !h.alive && h.id != m.lastHolder {
@@ -268,8 +268,8 @@ func (m *Machine) bury(p *peer, why string) {
 
 // silence buries peers that have not been heard on any interface for the dead time.
 func (m *Machine) silence() {
-	for _, p := range m.peers {
-		if p == nil || !p.alive {
+	for _, p := range m.others {
+		if !p.alive {
 			continue
 		}
 		if d := m.now.Sub(p.lastHeard); d >= m.dead() {

@@ -110,9 +110,9 @@ func (m *Machine) favourite() (id uint8, named bool) {
 		return m.successorID, true
 	}
 	var best *peer
-	for _, p := range m.peers {
+	for _, p := range m.others {
 		switch {
-		case p == nil || !p.alive:
+		case !p.alive:
 		case p.view.Has(wire.Yielding) && p.view.Successor != 0 && p.view.Successor != m.cfg.Self && m.peer(p.view.Successor) != nil && m.peer(p.view.Successor).alive:
 			return p.view.Successor, true
 		case p.candidate() && p.view.Has(wire.Bidding) && !m.rather(p) && (best == nil || p.merit().compare(best.merit()) > 0):
@@ -133,8 +133,8 @@ func (m *Machine) rather(p *peer) bool {
 
 // namer is the peer that names a member as its successor now.
 func (m *Machine) namer(id uint8) *peer {
-	for _, p := range m.peers {
-		if p != nil && p.alive && p.view.Has(wire.Yielding) && p.view.Successor == id {
+	for _, p := range m.others {
+		if p.alive && p.view.Has(wire.Yielding) && p.view.Successor == id {
 			return p
 		}
 	}
@@ -161,9 +161,8 @@ func (m *Machine) support() []Instant {
 	if m.ballot.member == m.cfg.Self || m.mayClaim() {
 		s = append(s, Never)
 	}
-	for _, p := range m.peers {
+	for _, p := range m.others {
 		switch {
-		case p == nil:
 		case p.alive && p.view.Vote == m.cfg.Self && p.echoed > m.voteFloor:
 			s = append(s, p.echoSent.Add(m.cfg.Timing.vote()))
 		case m.voters() == 2 && !p.alive && p.departed != 0 && p.nonce == 0:
@@ -231,8 +230,8 @@ func (m *Machine) supporters() (n int) {
 // silentPeers names those whose votes are missing.
 func (m *Machine) silentPeers() string {
 	out := ""
-	for _, p := range m.peers {
-		if p == nil || p.alive && p.view.Vote == m.cfg.Self && p.echoSent.Add(m.cfg.Timing.vote()) > m.now {
+	for _, p := range m.others {
+		if p.alive && p.view.Vote == m.cfg.Self && p.echoSent.Add(m.cfg.Timing.vote()) > m.now {
 			continue
 		}
 		why := "silent"

@@ -84,15 +84,15 @@ func (m *Machine) View() View {
 	}
 	for i, l := range m.links {
 		w := InterfaceView{Known: l.known, Up: l.up, Missing: l.missing}
-		for _, p := range m.peers {
-			if p != nil && p.heard[i].count > 0 {
+		for _, p := range m.others {
+			if p.heard[i].count > 0 {
 				w.Heard, w.Received = true, w.Received+p.heard[i].count
 				w.LastHeard = max(w.LastHeard, p.heard[i].at)
 			}
 		}
 		v.Interfaces = append(v.Interfaces, w)
 	}
-	for _, d := range m.sortedDevices() {
+	for _, d := range m.devices {
 		v.Devices = append(v.Devices, DeviceView{Name: d.Name, State: d.state(), Text: d.text(), Timeout: d.Timeout, Reported: d.last})
 	}
 	return v

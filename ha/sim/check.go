@@ -21,6 +21,7 @@ type checker struct {
 
 	// told is set while every disturbance is a [Fault], so that calm can be known. In stories it cannot.
 	told   bool
+	quorum bool // nobody holds the role without a majority
 	timing cluster.Timing
 	// settle is how long a cluster may take to come to rest after the last disturbance.
 	settle time.Duration
@@ -169,23 +170,23 @@ func (w *World) dual(mask uint8, d time.Duration) {
 	for i, a := range ids {
 		for _, b := range ids[i+1:] {
 			ab, ba := w.deaf(a, b), w.deaf(b, a)
-			if ab && ba {
+			if ab && ba && !w.quorum {
 				w.apart[a][b], w.apart[b][a] = w.Now.Add(d), w.Now.Add(d)
 				continue
 			}
-			if w.unwarned(a, b) {
+			if !w.quorum && w.unwarned(a, b) {
 				w.apart[a][b], w.apart[b][a] = w.Now.Add(d), w.Now.Add(d)
 				w.OneWayTime += d
 				continue
 			}
 			thawed := max(w.Node(a).thawed, w.Node(b).thawed)
 			switch {
-			case w.AllowDual || w.Now.Sub(w.apart[a][b]) <= w.grace():
+			case w.AllowDual || w.Now.Sub(w.apart[a][b]) <= w.grace() && !w.quorum:
 			case !w.Strict && thawed > 0 && w.Now.Sub(thawed) <= w.grace():
 				w.ThawTime += d
 			default:
-				w.violate(1, "the gates of gw-%c and gw-%c are both open; %s; the newest beat that arrived was %v old that way, %v old the other (lease %v)",
-					'a'+a-1, 'a'+b-1, w.how(a, b), w.Now.Sub(w.path[a][b].newest), w.Now.Sub(w.path[b][a].newest), w.timing.Lease)
+				w.violate(1, "the gates of %s and %s are both open; %s; the newest beat that arrived was %v old that way, %v old the other (lease %v)",
+					gw(a), gw(b), w.how(a, b), w.Now.Sub(w.path[a][b].newest), w.Now.Sub(w.path[b][a].newest), w.timing.Lease)
 			}
 		}
 	}
@@ -222,20 +223,40 @@ func (w *World) how(a, b uint8) string {
 	if inFlight && second.aware[first.ID] < first.took && w.Now.Sub(second.took) <= w.grace()+w.timing.Lease {
 		return "they took the role at once, neither having heard of the other"
 	}
-	return fmt.Sprintf("gw-%c since %v, gw-%c since %v", 'a'+a-1, time.Duration(m.took), 'a'+b-1, time.Duration(n.took))
+	return fmt.Sprintf("%s since %v, %s since %v", gw(a), time.Duration(m.took), gw(b), time.Duration(n.took))
+}
+
+// majority reports whether a cluster that needs one can have it.
+func (w *World) majority() bool {
+	if !w.quorum {
+		return true
+	}
+	n := 0
+	for _, v := range w.Nodes {
+		if v.Machine != nil && w.Now.Sub(v.resume) > w.settle && v.slow == 0 {
+			n++
+		}
+	}
+	return w.active == 0 && n > len(w.Nodes)/2
+}
+
+// barred reports whether a member may not take the role by its own account.
+func (n *Node) barred() bool {
+	v := n.Machine.View()
+	return v.Demotion == wire.Ineligible || v.State == wire.Ready
 }
 
 // checkVacant: nobody's gate is open.
 func (w *World) checkVacant() {
-	if since := max(w.vacant, w.edge); w.told && w.Now.Sub(since) > w.settle {
-		for _, n := range w.Nodes {
-			if n.Machine != nil && w.Now.Sub(n.resume) > w.settle && n.slow == 0 {
+	if since := max(w.vacant, w.edge); w.told && w.Now.Sub(since) > w.settle && w.majority() {
+		for _, n := range w.Nodes[:w.members] {
+			if n.Machine != nil && !n.barred() && w.Now.Sub(n.resume) > w.settle && n.slow == 0 {
 				inv := 6
 				if w.active == 0 {
 					inv = 2
 				}
-				w.violate(inv, "no gate has been open for %v, although gw-%c runs; the last disturbance was %v ago (states %s)",
-					w.Now.Sub(w.vacant), 'a'+n.ID-1, w.Now.Sub(w.edge), w.States())
+				w.violate(inv, "no gate has been open for %v, although %s runs; the last disturbance was %v ago (states %s)",
+					w.Now.Sub(w.vacant), gw(n.ID), w.Now.Sub(w.edge), w.States())
 				return
 			}
 		}
@@ -243,7 +264,7 @@ func (w *World) checkVacant() {
 }
 
 // checkDoubt: whoever is left after two gates were open must announce again, once it can know of the other: when a
-// heartbeat has arrived that the other sent afterwards.
+// heartbeat has arrived that the other sent afterwards, in a boot that has proved itself.
 func (w *World) checkDoubt() {
 	d := &w.doubt
 	if d.winner == 0 {
@@ -251,7 +272,7 @@ func (w *World) checkDoubt() {
 	}
 	n := w.Node(d.winner)
 	if d.told == 0 {
-		if w.path[d.loser][d.winner].newest >= d.ended {
+		if w.path[d.loser][d.winner].newest >= d.ended && n.proven[d.loser] == w.Node(d.loser).nonce {
 			d.told = w.Now
 		}
 		return
@@ -260,7 +281,7 @@ func (w *World) checkDoubt() {
 		return
 	}
 	if n.AnnouncedAt < d.ended {
-		w.violate(3, "gw-%c has not announced since gw-%c's gate, open with its own, was shut %v ago; %v ago it heard from it again", 'a'+n.ID-1, 'a'+d.loser-1,
+		w.violate(3, "%s has not announced since %s's gate, open with its own, was shut %v ago; %v ago it heard from it again", gw(n.ID), gw(d.loser),
 			w.Now.Sub(d.ended), w.Now.Sub(d.told))
 	}
 	*d = doubt{}
@@ -276,7 +297,7 @@ func (n *Node) whyShut() string {
 
 // reads notes what a member is about to learn from a heartbeat.
 func (w *World) reads(n *Node, b *wire.Beat) {
-	if int(b.Member) > len(w.Nodes) || b.Nonce != w.Node(b.Member).nonce || b.Seq <= n.seen[b.Member] {
+	if !w.known(b.Member) || b.Nonce != w.Node(b.Member).nonce || b.Seq <= n.seen[b.Member] {
 		return // a stranger, a recording, or overtaken by newer news
 	}
 	n.seen[b.Member] = b.Seq
@@ -300,7 +321,7 @@ func (w *World) reads(n *Node, b *wire.Beat) {
 // checkTerm: the term of a boot, as it shows it, never goes back.
 func (w *World) checkTerm(n *Node, term uint64) {
 	if term < n.term {
-		w.violate(3, "the term of gw-%c went back from %d to %d", 'a'+n.ID-1, n.term, term)
+		w.violate(3, "the term of %s went back from %d to %d", gw(n.ID), n.term, term)
 	}
 	n.term = max(n.term, term)
 }
@@ -308,7 +329,7 @@ func (w *World) checkTerm(n *Node, term uint64) {
 // checkKept: what is written down is never below what was shown. It is written before it is shown.
 func (w *World) checkKept(n *Node, term uint64) {
 	if term < n.term {
-		w.violate(3, "the term that gw-%c writes down went back from %d to %d", 'a'+n.ID-1, n.term, term)
+		w.violate(3, "the term that %s writes down went back from %d to %d", gw(n.ID), n.term, term)
 	}
 }
 
@@ -317,7 +338,7 @@ func (w *World) checkBeat(n *Node, b *wire.Beat) {
 	if b.Order == wire.Open && n.openAt != n.decided {
 		n.openAt, n.opened, n.took = n.decided, w.Now, w.Now
 		if known := max(n.term, n.read, n.led); b.Term <= known {
-			w.violate(3, "gw-%c took the role with term %d, it knew of term %d", 'a'+n.ID-1, b.Term, known)
+			w.violate(3, "%s took the role with term %d, it knew of term %d", gw(n.ID), b.Term, known)
 		}
 		n.led = b.Term
 		n.aware = n.rival
@@ -329,9 +350,9 @@ func (w *World) checkBeat(n *Node, b *wire.Beat) {
 	w.checkTerm(n, b.Term)
 	switch open := n.Gate.Open(w.Now); {
 	case b.Has(wire.Holder) && !open:
-		w.violate(1, "gw-%c says that it holds the role, but its gate is shut (order %d%s)", 'a'+n.ID-1, b.Order, n.whyShut())
+		w.violate(1, "%s says that it holds the role, but its gate is shut (order %d%s)", gw(n.ID), b.Order, n.whyShut())
 	case !b.Has(wire.Holder) && open:
-		w.violate(1, "gw-%c says that it does not hold the role, but its gate is open (state %s)", 'a'+n.ID-1, b.State)
+		w.violate(1, "%s says that it does not hold the role, but its gate is open (state %s)", gw(n.ID), b.State)
 	}
 	n.said = *b
 	n.saidAt = w.Now
@@ -345,7 +366,7 @@ func (w *World) checkSync(n *Node, b *wire.Beat) {
 	for _, p := range w.Nodes {
 		if p != n && p.Machine != nil && p.said.Has(wire.InSync) && p.said.State == wire.Standby && !p.said.Has(wire.Yielding) && p.said.Demotion == 0 &&
 			w.Now.Sub(p.saidAt) < w.timing.Lease && w.Now.Sub(w.path[p.ID][n.ID].newest) < w.timing.Lease {
-			w.violate(4, "gw-%c took the role out of sync, gw-%c is in sync, fit and heard", 'a'+n.ID-1, 'a'+p.ID-1)
+			w.violate(4, "%s took the role out of sync, %s is in sync, fit and heard", gw(n.ID), gw(p.ID))
 		}
 	}
 }
@@ -353,6 +374,6 @@ func (w *World) checkSync(n *Node, b *wire.Beat) {
 // checkAnnounced is called when everything that a step asked for has been done.
 func (w *World) checkAnnounced(n *Node) {
 	if n.opened != 0 {
-		w.violate(3, "gw-%c opened its gate and did not announce", 'a'+n.ID-1)
+		w.violate(3, "%s opened its gate and did not announce", gw(n.ID))
 	}
 }

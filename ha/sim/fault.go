@@ -14,26 +14,33 @@ type Kind string
 
 // Kinds. The comment names the fields that count besides At, and what For is the time of.
 const (
-	Loss      Kind = "loss"       // Value: probability per frame; Interface
-	Delay     Kind = "delay"      // Value: more delay, in dead times; Interface
-	Jitter    Kind = "jitter"     // Value: most of a random delay, in dead times, so frames overtake; Interface
-	Cut       Kind = "cut"        // Member to Peer, one way; Interface
-	Partition Kind = "partition"  // Side against all others, both ways, all interfaces
-	Mirror    Kind = "mirror"     // Member's own frames come back on Interface
-	Stranger  Kind = "stranger"   // a foreign cluster sends active beats on Interface: Value 0 with our ID and another key, 1 with another ID and our key
-	Replay    Kind = "replay"     // at the end of For, what Member sent meanwhile is sent again
-	Crash     Kind = "crash"      // Member's process dies and starts again after For (0: never); Value: after how many ms the supervisor says farewell, negative: never
-	PowerCut  Kind = "power-cut"  // Member's box dies and starts again after For (0: never); Blank
-	Pause     Kind = "pause"      // Member's process stands still for For
-	PauseBox  Kind = "pause-box"  // Member's box stands still for For, its clock counts
-	Freeze    Kind = "freeze-box" // Member's box stands still for For, and its clock with it
-	Slow      Kind = "slow"       // Member's process gets the CPU late, by up to Value beats
-	LinkDown  Kind = "link-down"  // Member has no carrier on Interface
-	Sick      Kind = "device"     // a critical device of Member has a problem
-	Busy      Kind = "busy"       // Value: Member's connection count, from At on
-	Claim     Kind = "activate"   // operator's command to Member
-	GiveUp    Kind = "deactivate" // operator's command to Member
-	Leave     Kind = "leave"      // Member stops in an orderly way and starts again after For (0: never)
+	Loss      Kind = "loss"        // Value: probability per frame; Interface
+	Delay     Kind = "delay"       // Value: more delay, in dead times; Interface
+	Jitter    Kind = "jitter"      // Value: most of a random delay, in dead times, so frames overtake; Interface
+	Corrupt   Kind = "corrupt"     // Value: probability that a frame arrives damaged; Interface
+	Cut       Kind = "cut"         // Member to Peer, one way; Interface
+	Partition Kind = "partition"   // Side against all others, both ways, all interfaces
+	Mirror    Kind = "mirror"      // Member's own frames come back on Interface
+	Stranger  Kind = "stranger"    // a foreign cluster sends active beats on Interface: Value 0 with our ID and another key, 1 with another ID and our key
+	Replay    Kind = "replay"      // at the end of For, what Member sent meanwhile is sent again
+	Crash     Kind = "crash"       // Member's process dies and starts again after For (0: never); Value: after how many ms the supervisor says farewell, negative: never
+	PowerCut  Kind = "power-cut"   // Member's box dies and starts again after For (0: never); Blank
+	Pause     Kind = "pause"       // Member's process stands still for For
+	PauseBox  Kind = "pause-box"   // Member's box stands still for For, its clock counts
+	Freeze    Kind = "freeze-box"  // Member's box stands still for For, and its clock with it
+	Slow      Kind = "slow"        // Member's process gets the CPU late, by up to Value beats
+	LinkDown  Kind = "link-down"   // Member has no carrier on Interface
+	Sick      Kind = "device"      // a critical device of Member has a problem
+	Preparing Kind = "preparing"   // a critical device of Member is not ready yet
+	Silent    Kind = "silent"      // a critical device of Member reports once, and is silent past its timeout until it is unregistered
+	Lockdown  Kind = "lockdown"    // a critical device of Member forbids it to hold the role
+	OutOfSync Kind = "not-in-sync" // Member's connections are not those of the active member
+	Saturated Kind = "saturated"   // Member's CPUs are saturated
+	Unused    Kind = "unused"      // the operator takes heartbeats and monitoring off Member's Interface
+	Busy      Kind = "busy"        // Value: Member's connection count, from At on
+	Claim     Kind = "activate"    // operator's command to Member
+	GiveUp    Kind = "deactivate"  // operator's command to Member; Peer: to whom, Value: for how many dead times
+	Leave     Kind = "leave"       // Member stops in an orderly way and starts again after For (0: never)
 )
 
 // All is the Interface of a fault that concerns all of them.
@@ -74,16 +81,16 @@ func (f Fault) String() string {
 	var b strings.Builder
 	b.WriteString(string(f.Kind))
 	if f.Member != 0 {
-		fmt.Fprintf(&b, " gw-%c", 'a'+f.Member-1)
+		fmt.Fprintf(&b, " %s", gw(f.Member))
 	}
 	if f.Peer != 0 {
-		fmt.Fprintf(&b, " → gw-%c", 'a'+f.Peer-1)
+		fmt.Fprintf(&b, " → %s", gw(f.Peer))
 	}
 	for i, id := range f.Side {
-		fmt.Fprintf(&b, "%c gw-%c", " +"[min(i, 1)], 'a'+id-1)
+		fmt.Fprintf(&b, "%c %s", " +"[min(i, 1)], gw(id))
 	}
 	switch f.Kind {
-	case Loss, Delay, Jitter, Cut, Mirror, Stranger, LinkDown:
+	case Loss, Delay, Jitter, Corrupt, Cut, Mirror, Stranger, LinkDown, Unused:
 		if f.Interface == All {
 			b.WriteString(", all interfaces")
 		} else {
@@ -142,7 +149,7 @@ func (w *World) Inject(f Fault) {
 // begin makes a fault happen and returns what ends it.
 func (w *World) begin(f *Fault, n *Node) (undo func()) {
 	switch f.Kind {
-	case Loss, Delay, Jitter:
+	case Loss, Delay, Jitter, Corrupt:
 		w.faults = append(w.faults, f)
 		return func() {
 			for i, g := range w.faults {
@@ -184,12 +191,29 @@ func (w *World) begin(f *Fault, n *Node) (undo func()) {
 		name := fmt.Sprintf("device-%v", f.At)
 		n.Input(cluster.Device{Name: name, State: cluster.DeviceProblem, Text: "fails"})
 		return func() { n.Input(cluster.Device{Name: name}) }
+	case Preparing, Lockdown:
+		name := fmt.Sprintf("device-%v", f.At)
+		n.Input(cluster.Device{Name: name, State: map[Kind]cluster.DeviceState{Preparing: cluster.DeviceInit, Lockdown: cluster.DeviceLockdown}[f.Kind], Text: "says so"})
+		return func() { n.Input(cluster.Device{Name: name}) }
+	case Silent:
+		name := fmt.Sprintf("device-%v", f.At)
+		n.Input(cluster.Device{Name: name, Timeout: time.Duration(f.For) / 2})
+		return func() { n.Input(cluster.Unregister{Name: name}) }
+	case OutOfSync:
+		n.Input(cluster.SyncState{Text: "loading"})
+		return func() { n.Input(cluster.SyncState{InSync: true}) }
+	case Saturated:
+		n.Input(cluster.Busy(true))
+		return func() { n.Input(cluster.Busy(false)) }
+	case Unused:
+		n.Input(cluster.Watch{Interface: f.Interface})
+		return func() { n.Input(cluster.Watch{Interface: f.Interface, Heartbeat: true, Monitored: true}) }
 	case Busy:
 		n.Input(cluster.Connections(f.Value))
 	case Claim:
 		n.Input(cluster.Activate{})
 	case GiveUp:
-		n.Input(cluster.Deactivate{})
+		n.Input(cluster.Deactivate{To: f.Peer, For: time.Duration(f.Value * float64(w.timing.Dead))})
 	default:
 		panic("sim: unknown kind of fault " + string(f.Kind))
 	}

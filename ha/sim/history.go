@@ -28,6 +28,10 @@ type History struct {
 	Jiffy     Span    `json:"jiffy,omitzero"` // of the kernel's timeouts
 
 	PrimaryUp  bool `json:"primaryUp,omitzero"`
+	Witnesses  int  `json:"witnesses,omitzero"`
+	Safety     bool `json:"safety,omitzero"`
+	Lock       bool `json:"lock,omitzero"`
+	Newer      int  `json:"newer,omitzero"`      // that many members are of the next version: theirs is longer than we know
 	RealKey    bool `json:"realKey,omitzero"`    // sign and check every frame
 	DropAsleep bool `json:"dropAsleep,omitzero"` // a paused box loses frames instead of queueing them
 	Strict     bool `json:"strict,omitzero"`     // see [World.Strict]
@@ -44,7 +48,7 @@ func (h *History) Timing() cluster.Timing {
 
 // World is the cluster of the history at its start, with the faults ahead of it.
 func (h *History) World(trace func(string)) *World {
-	w := empty(h.Seed, h.Members, h.Normal, h.Timing())
+	w := empty(h.Seed, h.Members, h.Witnesses, h.Normal, h.Timing())
 	w.Trace = trace
 	w.Net = Net{Duplicate: h.Duplicate, Delay: time.Duration(h.Delay), Jitter: time.Duration(h.Jitter)}
 	w.Jiffy, w.RealKey, w.DropAsleep, w.Strict = time.Duration(h.Jiffy), h.RealKey, h.DropAsleep, h.Strict
@@ -55,12 +59,16 @@ func (h *History) World(trace func(string)) *World {
 		if h.PrimaryUp {
 			n.Config.Mode = cluster.PrimaryUp
 		}
+		n.Config.Safety, n.Config.Lock, n.newer = h.Safety, h.Lock, i < h.Newer
 	}
 	for _, f := range h.Faults {
 		if f.Kind == Claim || f.Kind == GiveUp {
 			w.settle += claim * w.timing.Dead
 			break
 		}
+	}
+	if w.quorum = h.Safety || h.Witnesses > 0; w.quorum {
+		w.settle += 4 * w.timing.Dead // votes are free again, a withdrawn bid is repeated
 	}
 	if h.PrimaryUp {
 		w.settle += (cluster.PrimaryHold + 10) * w.timing.Dead
@@ -129,6 +137,8 @@ func Generate(seed uint64, members int) History {
 		h.Clocks = append(h.Clocks, Span(g.upTo(100*time.Hour)))
 	}
 	g.h, g.t = &h, t
+	g.majority()
+	t = g.t
 	at := t.Silence
 	if g.one(4) {
 		at = 0
@@ -148,6 +158,26 @@ func Generate(seed uint64, members int) History {
 	return h
 }
 
+// majority makes some clusters need one, and gives them time for it.
+func (g *generator) majority() {
+	h, t := g.h, &g.t
+	switch g.IntN(6) {
+	case 0, 1:
+		h.Witnesses = []int{1, 1, 1, 2, 3}[g.IntN(5)]
+	case 2:
+		h.Safety = true
+	}
+	h.Lock = g.one(6)
+	if g.one(8) {
+		h.Newer = 1 + g.IntN(h.Members)
+	}
+	if h.Witnesses > 0 || h.Safety {
+		t.Dead = max(t.Dead, t.Lease+4*t.Beat+g.upTo(3*t.Beat))
+		t.Silence = max(t.Silence, 2*t.Dead)
+		h.Dead, h.Silence = Span(t.Dead), Span(t.Silence)
+	}
+}
+
 type generator struct {
 	*rand.Rand
 	h *History
@@ -162,10 +192,13 @@ func (g *generator) member() uint8 { return uint8(1 + g.IntN(g.h.Members)) }
 
 // kinds, the more telling ones more often.
 var kinds = []Kind{
-	Loss, Delay, Jitter, Cut, Cut, Partition, Mirror, Stranger, Replay,
+	Loss, Delay, Jitter, Corrupt, Cut, Cut, Partition, Partition, Mirror, Stranger, Replay,
 	Crash, Crash, Crash, PowerCut, PowerCut, Pause, Pause, Pause, Pause, PauseBox, PauseBox, Freeze, Slow, Slow,
-	LinkDown, LinkDown, LinkDown, Sick, Busy, Claim, Claim, GiveUp, GiveUp, Leave,
+	LinkDown, LinkDown, LinkDown, Sick, Preparing, Silent, Lockdown, OutOfSync, OutOfSync, Saturated, Unused, Busy, Claim, Claim, GiveUp, GiveUp, Leave,
 }
+
+// ofWitness are kinds that can happen to a witness as well.
+var ofWitness = []Kind{Cut, Mirror, Replay, Crash, PowerCut, Pause, PauseBox, Freeze, Slow, LinkDown, Leave}
 
 var stalls = []Kind{Pause, PauseBox, Freeze, Slow, Partition}
 
@@ -200,19 +233,32 @@ func (g *generator) fault(at time.Duration) Fault {
 				f.Side = append(f.Side, id+1)
 			}
 		}
+		for i := range g.h.Witnesses {
+			if g.one(2) {
+				f.Side = append(f.Side, cluster.MaxMembers+1+i)
+			}
+		}
 		return f
 	case Stranger:
 		f.Value = float64(g.IntN(2))
 		return f
 	}
 	f.Member = g.member()
+	if g.h.Witnesses > 0 && g.one(4) && slices.Contains(ofWitness, f.Kind) {
+		f.Member = uint8(cluster.MaxMembers + 1 + g.IntN(g.h.Witnesses))
+	}
 	switch f.Kind {
 	case Cut:
-		f.Peer = uint8(1 + (int(f.Member)+g.IntN(g.h.Members-1))%g.h.Members)
+		if f.Peer = uint8(1 + (int(f.Member)+g.IntN(g.h.Members-1))%g.h.Members); f.Member > cluster.MaxMembers {
+			f.Peer = g.member()
+		}
+		if f.Member <= cluster.MaxMembers && g.h.Witnesses > 0 && g.one(4) {
+			f.Peer = uint8(cluster.MaxMembers + 1 + g.IntN(g.h.Witnesses))
+		}
 		if g.one(4) {
 			f.Interface = All
 		}
-	case Mirror, LinkDown:
+	case Mirror, LinkDown, Unused:
 	default:
 		f.Interface = 0
 	}
@@ -226,8 +272,16 @@ func (g *generator) fault(at time.Duration) Fault {
 		f.Value = 2 * g.Float64()
 	case Busy:
 		f.Value, f.For = float64(g.IntN(1000)*[]int{1, 1, 10}[g.IntN(3)]), 0
-	case Claim, GiveUp:
+	case Claim:
 		f.For = 0
+	case GiveUp:
+		f.For = 0
+		if g.one(3) {
+			f.Peer = g.member()
+		}
+		if g.one(4) {
+			f.Value = float64(g.IntN(20)) // away for that many dead times
+		}
 	}
 	if slices.Contains([]Kind{Crash, PowerCut, Leave}, f.Kind) && g.one(8) && f.Member > 1 {
 		f.For = 0 // for good; the first member always comes back

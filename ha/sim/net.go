@@ -65,11 +65,14 @@ func input(iface int, payload []byte) cluster.Input {
 
 // transmit puts a heartbeat that has passed its sender's gate on the wire.
 func (w *World) transmit(n *Node, iface int, b wire.Beat) {
+	if n.newer {
+		b.Version, b.Extension = wire.Version+1, []byte("what this version does not know")
+	}
 	in, frame := w.seal(iface, n.ID, b, 0)
 	if n.tape != nil {
 		n.tape.record(iface, in, frame, b.Order)
 	}
-	loss, delay := w.noise(iface)
+	loss, damage, delay := w.noise(iface)
 	for _, to := range w.Nodes {
 		if to == n {
 			continue
@@ -77,6 +80,11 @@ func (w *World) transmit(n *Node, iface int, b wire.Beat) {
 		p := &w.path[n.ID][to.ID]
 		if n.down[iface] > 0 || w.cuts[n.ID][to.ID][iface] > 0 || w.Cut != nil && w.Cut(n.ID, to.ID, iface) || loss > 0 && w.rng.Float64() < loss {
 			p.lost = w.Now
+			continue
+		}
+		if damage > 0 && w.rng.Float64() < damage {
+			p.lost = w.Now
+			w.post(w.damaged(to, iface, frame), delay)
 			continue
 		}
 		d := w.post(event{kind: evFrame, to: to, from: n.ID, iface: uint8(iface), in: in, data: frame, sent: w.Now}, delay)
@@ -92,6 +100,16 @@ func (w *World) transmit(n *Node, iface int, b wire.Beat) {
 	}
 }
 
+// damaged is a frame that arrives with one bit turned over. It says nothing about its path.
+func (w *World) damaged(to *Node, iface int, frame []byte) event {
+	e := event{kind: evFrame, to: to, from: to.ID, iface: uint8(iface), in: cluster.Refused{Interface: iface, Reason: wire.BadTag}}
+	if frame != nil {
+		e.in, e.data = nil, append([]byte(nil), frame...)
+		e.data[w.rng.IntN(len(frame))] ^= 1 << w.rng.IntN(8)
+	}
+	return e
+}
+
 // post lets a frame travel, and says for how long.
 func (w *World) post(e event, delay time.Duration) time.Duration {
 	d := delay + w.upTo(w.Net.Jitter)
@@ -100,8 +118,8 @@ func (w *World) post(e event, delay time.Duration) time.Duration {
 	return d
 }
 
-// noise is the loss and the delay on an interface now.
-func (w *World) noise(iface int) (loss float64, delay time.Duration) {
+// noise is the loss, the damage and the delay on an interface now.
+func (w *World) noise(iface int) (loss, damage float64, delay time.Duration) {
 	loss, delay = w.Net.Loss, w.Net.Delay
 	for _, f := range w.faults {
 		if f.Interface != All && f.Interface != iface {
@@ -110,13 +128,15 @@ func (w *World) noise(iface int) (loss float64, delay time.Duration) {
 		switch f.Kind {
 		case Loss:
 			loss = 1 - (1-loss)*(1-f.Value)
+		case Corrupt:
+			damage = 1 - (1-damage)*(1-f.Value)
 		case Delay:
 			delay += time.Duration(f.Value * float64(w.timing.Dead))
 		case Jitter:
 			delay += w.upTo(time.Duration(f.Value * float64(w.timing.Dead)))
 		}
 	}
-	return loss, delay
+	return loss, damage, delay
 }
 
 // arrive is a frame at its receiver's NIC.

@@ -44,6 +44,7 @@ type Node struct {
 	resume   cluster.Instant // it does not run before this
 	timer    cluster.Instant // when the armed timer fires, Never if none is armed
 	slow     time.Duration   // it gets the CPU up to this late
+	newer    bool            // of the next version
 	hasty    bool            // after a stop: its timer is seen before what waits in the sockets
 	left     bool            // it has said farewell by itself
 
@@ -84,7 +85,7 @@ func (n *Node) Boot() {
 		panic("sim: " + err.Error())
 	}
 	if n.boots > 1 {
-		n.w.trace("gw-%c starts", 'a'+n.ID-1)
+		n.w.trace("%s starts", gw(n.ID))
 	}
 	n.Machine, n.Gate, n.facts = m, Gate{}, facts{term: n.disk, openAt: -1 << 62}
 	n.inbox, n.todo, n.next, n.lost, n.late, n.left = n.inbox[:0], n.todo[:0], 0, "", false, false
@@ -98,7 +99,7 @@ func (n *Node) Boot() {
 // Crash kills the process without a farewell; the kernel's gate lives on and runs out by itself. It returns the
 // machine that died, for its supervisor.
 func (n *Node) Crash() *cluster.Machine {
-	n.w.trace("gw-%c dies", 'a'+n.ID-1)
+	n.w.trace("%s dies", gw(n.ID))
 	last := n.Machine
 	n.Machine = nil
 	return last
@@ -112,7 +113,7 @@ func (n *Node) PowerCut() {
 
 // Farewell is what the supervisor does when the process has died.
 func (n *Node) Farewell(last *cluster.Machine) {
-	n.w.trace("gw-%c's supervisor says farewell for it", 'a'+n.ID-1)
+	n.w.trace("%s's supervisor says farewell for it", gw(n.ID))
 	for i, f := range n.Config.Interfaces {
 		if f.Heartbeat {
 			b := last.Farewell(i)
@@ -124,7 +125,7 @@ func (n *Node) Farewell(last *cluster.Machine) {
 
 // Pause stops the member's process for d, as SIGSTOP would. Its kernel runs on.
 func (n *Node) Pause(d time.Duration) {
-	n.w.trace("gw-%c's process stands still for %v", 'a'+n.ID-1, d)
+	n.w.trace("%s's process stands still for %v", gw(n.ID), d)
 	n.stop(d)
 }
 
@@ -132,7 +133,7 @@ func (n *Node) Pause(d time.Duration) {
 // which is the worst case: neither the process nor the kernel's lease can know that time has passed.
 func (n *Node) PauseBox(d time.Duration, frozen bool) {
 	w, since := n.w, n.w.Now
-	w.trace("gw-%c stands still for %v as a whole, clock %s", 'a'+n.ID-1, d, map[bool]string{false: "counting", true: "frozen"}[frozen])
+	w.trace("%s stands still for %v as a whole, clock %s", gw(n.ID), d, map[bool]string{false: "counting", true: "frozen"}[frozen])
 	if since < n.asleep {
 		return
 	}
@@ -228,7 +229,7 @@ func (n *Node) wake() {
 			continue
 		case n.Machine.Deadline() <= n.local():
 			if ticks++; ticks > maxTicks {
-				n.w.violate(6, "gw-%c's process spins: after %d ticks its deadline is still in the past", 'a'+n.ID-1, maxTicks)
+				n.w.violate(6, "%s's process spins: after %d ticks its deadline is still in the past", gw(n.ID), maxTicks)
 				n.resume = cluster.Never
 				return
 			}
@@ -287,11 +288,11 @@ func (n *Node) act(a cluster.Action) {
 	case cluster.Log:
 		n.Logs = append(n.Logs, a)
 		if n.w.Trace != nil {
-			n.w.trace("gw-%c %-7s %s: %s", 'a'+n.ID-1, a.Severity, a.Name, a.Text)
+			n.w.trace("%s %-7s %s: %s", gw(n.ID), a.Severity, a.Name, a.Text)
 		}
 	case cluster.Reply:
 		if n.w.Trace != nil {
-			n.w.trace("gw-%c reply   %v %s", 'a'+n.ID-1, a.OK, a.Message)
+			n.w.trace("%s reply   %v %s", gw(n.ID), a.OK, a.Message)
 		}
 	}
 }
@@ -343,7 +344,7 @@ func (n *Node) announce() {
 	if !n.Gate.Open(n.w.Now) {
 		// A lease that ran out early by the kernel's rounding is nothing the machine could know.
 		if n.local() == n.decided && n.local().Sub(n.lastLive) < n.Config.Timing.Lease-n.w.Jiffy {
-			n.w.violate(1, "gw-%c announces behind a shut gate%s", 'a'+n.ID-1, n.whyShut())
+			n.w.violate(1, "%s announces behind a shut gate%s", gw(n.ID), n.whyShut())
 		}
 		n.opened = 0
 		return // the gate drops it

@@ -60,7 +60,9 @@ func (s *shrinker) dropFaults() {
 // simplify takes away what need not be there besides the faults.
 func (s *shrinker) simplify() {
 	b := &s.best
-	for s.best.Members > 2 && s.best.needs() < s.best.Members && s.try(func(h *History) { h.Members-- }) {
+	for s.best.Members > 2 && s.best.needs(1, maxMember) < s.best.Members && s.try(func(h *History) { h.Members-- }) {
+	}
+	for s.best.Witnesses > 0 && s.best.needs(maxMember+1, maxID) < maxMember+s.best.Witnesses && s.try(func(h *History) { h.Witnesses-- }) {
 	}
 	for _, c := range []struct {
 		is   bool
@@ -73,6 +75,9 @@ func (s *shrinker) simplify() {
 		{b.Clocks != nil, func(h *History) { h.Clocks = nil }},
 		{b.RealKey, func(h *History) { h.RealKey = false }},
 		{b.PrimaryUp, func(h *History) { h.PrimaryUp = false }},
+		{b.Safety, func(h *History) { h.Safety = false }},
+		{b.Lock, func(h *History) { h.Lock = false }},
+		{b.Newer > 0, func(h *History) { h.Newer = 0 }},
 		{b.DropAsleep, func(h *History) { h.DropAsleep = false }},
 		{b.Seed > 9, func(h *History) { h.Seed = 1 }},
 	} {
@@ -82,12 +87,13 @@ func (s *shrinker) simplify() {
 	}
 }
 
-// needs is the highest member that a fault names.
-func (h *History) needs() (id int) {
+// needs is the highest ID from a range that a fault names.
+func (h *History) needs(from, to int) (id int) {
 	for _, f := range h.Faults {
-		id = max(id, int(f.Member), int(f.Peer))
-		for _, m := range f.Side {
-			id = max(id, m)
+		for _, m := range append([]int{int(f.Member), int(f.Peer)}, f.Side...) {
+			if from <= m && m <= to {
+				id = max(id, m)
+			}
 		}
 	}
 	return id
@@ -127,8 +133,17 @@ func (h *History) Story() string {
 	if h.Note != "" {
 		fmt.Fprintf(&b, "%s\n", h.Note)
 	}
-	fmt.Fprintf(&b, "%d members, %d interfaces and sync; beat %v, lease %v, dead %v, silence %v; delay %v, jitter %v\n",
-		h.Members, h.Normal, h.Beat, h.Lease, h.Dead, h.Silence, h.Delay, h.Jitter)
+	what := ""
+	if h.Witnesses > 0 {
+		what = fmt.Sprintf(", %d witnesses", h.Witnesses)
+	}
+	for i, on := range []bool{h.PrimaryUp, h.Safety, h.Lock} {
+		if on {
+			what += []string{", mode primary-up", ", safety", ", lock"}[i]
+		}
+	}
+	fmt.Fprintf(&b, "%d members%s, %d interfaces and sync; beat %v, lease %v, dead %v, silence %v; delay %v, jitter %v\n",
+		h.Members, what, h.Normal, h.Beat, h.Lease, h.Dead, h.Silence, h.Delay, h.Jitter)
 	w := h.Play(func(line string) { b.WriteString(line + "\n") })
 	if w.Broken == 0 {
 		b.WriteString("no invariant is broken\n")
@@ -152,8 +167,10 @@ func ParseHistory(b []byte) (History, error) {
 	if err := json.Unmarshal(b, &h); err != nil {
 		return h, fmt.Errorf("read history: %w", err)
 	}
-	if h.Members < 1 || h.Members > maxID || h.Normal < 0 || h.Normal >= maxIface || h.needs() > h.Members {
-		return h, fmt.Errorf("history: %d members (1..%d), %d interfaces besides sync (0..%d), faults name member %d", h.Members, maxID, h.Normal, maxIface-1, h.needs())
+	members, witnesses := h.needs(1, maxMember), h.needs(maxMember+1, 255)
+	if h.Members < 1 || h.Members > maxMember || h.Normal < 0 || h.Normal >= maxIface || members > h.Members || h.Witnesses < 0 || maxMember+h.Witnesses > maxID || witnesses > maxMember+h.Witnesses {
+		return h, fmt.Errorf("history: %d members (1..%d), %d witnesses (0..%d), %d interfaces besides sync (0..%d), faults name member %d and witness %d",
+			h.Members, maxMember, h.Witnesses, maxID-maxMember, h.Normal, maxIface-1, members, witnesses)
 	}
 	for _, f := range h.Faults {
 		if f.Interface < All || f.Interface > h.Normal {

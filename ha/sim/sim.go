@@ -10,6 +10,7 @@ package sim
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,9 +32,10 @@ type Net struct {
 
 // World is a cluster under simulation.
 type World struct {
-	Now   cluster.Instant
-	Net   Net
-	Nodes []*Node // index = member ID - 1
+	Now cluster.Instant
+	Net Net
+	// Nodes are the members in the order of their IDs, then the witnesses.
+	Nodes []*Node
 	// Cut, when set, says whether frames from one member to another on an interface index are lost.
 	Cut func(from, to uint8, iface int) bool
 	// Trace, when set, is told everything that happens.
@@ -52,19 +54,21 @@ type World struct {
 
 	checker
 
-	rng    *rand.Rand
-	queue  queue
-	cuts   [maxID + 1][maxID + 1][maxIface]int8 // how many faults cut this way
-	faults []*Fault                             // in force, of those that work on the network
-	mirror [maxID + 1][maxIface]int8
-	path   [maxID + 1][maxID + 1]path // from, to
-	keys   [2]*wire.Key               // ours, a stranger's
-	buf    []byte
+	members int // of Nodes
+	rng     *rand.Rand
+	queue   queue
+	cuts    [maxID + 1][maxID + 1][maxIface]int8 // how many faults cut this way
+	faults  []*Fault                             // in force, of those that work on the network
+	mirror  [maxID + 1][maxIface]int8
+	path    [maxID + 1][maxID + 1]path // from, to
+	keys    [2]*wire.Key               // ours, a stranger's
+	buf     []byte
 }
 
 const (
-	maxID    = cluster.MaxMembers
-	maxIface = 8
+	maxMember = cluster.MaxMembers
+	maxID     = cluster.MaxID
+	maxIface  = 8
 )
 
 // Normal is the number of interfaces besides the sync interface that [New] gives a member.
@@ -72,15 +76,15 @@ const Normal = 2
 
 // New makes a cluster of n members with three interfaces (G1, G2, Sync), all starting at time 0.
 func New(seed uint64, n int, t cluster.Timing) *World {
-	w := empty(seed, n, Normal, t)
+	w := empty(seed, n, 0, Normal, t)
 	w.Net = Net{Delay: 100 * time.Microsecond, Jitter: 200 * time.Microsecond}
 	w.start()
 	return w
 }
 
-// empty makes a cluster whose members have not been started.
-func empty(seed uint64, n, normal int, t cluster.Timing) *World {
-	w := &World{rng: rand.New(rand.NewPCG(seed, 0x7477696e))}
+// empty makes a cluster whose members and witnesses have not been started.
+func empty(seed uint64, n, witnesses, normal int, t cluster.Timing) *World {
+	w := &World{members: n, rng: rand.New(rand.NewPCG(seed, 0x7477696e))}
 	w.checker.init(t, n)
 	var interfaces []cluster.Interface
 	for i := range normal {
@@ -89,12 +93,16 @@ func empty(seed uint64, n, normal int, t cluster.Timing) *World {
 	interfaces = append(interfaces, cluster.Interface{Number: uint8(normal + 1), Name: "Sync", NN: uint8(normal<<4 + 0x11), Heartbeat: true, Sync: true})
 	var members []cluster.Member
 	for i := range n {
-		members = append(members, cluster.Member{ID: uint8(i + 1), Name: "gw-" + string(rune('a'+i)), Priority: uint8(120 - 10*i)})
+		members = append(members, cluster.Member{ID: uint8(i + 1), Name: gw(i + 1), Priority: uint8(120 - 10*i)})
 	}
-	for i := range n {
-		node := &Node{ID: uint8(i + 1), w: w, timer: cluster.Never, Config: cluster.Config{
-			Cluster: clusterID, Self: uint8(i + 1), Members: members, Timing: t, Interfaces: interfaces}}
-		w.Nodes = append(w.Nodes, node)
+	var judges []cluster.Member
+	for i := range witnesses {
+		id := uint8(cluster.MaxMembers + 1 + i)
+		judges = append(judges, cluster.Member{ID: id, Name: gw(id)})
+	}
+	for _, c := range slices.Concat(members, judges) {
+		w.Nodes = append(w.Nodes, &Node{ID: c.ID, w: w, timer: cluster.Never, Config: cluster.Config{
+			Cluster: clusterID, Self: c.ID, Members: members, Witnesses: judges, Timing: t, Interfaces: interfaces}})
 	}
 	return w
 }
@@ -106,7 +114,28 @@ func (w *World) start() {
 }
 
 // Node returns the member with the ID.
-func (w *World) Node(id uint8) *Node { return w.Nodes[id-1] }
+func (w *World) Node(id uint8) *Node {
+	if id > cluster.MaxMembers {
+		return w.Nodes[w.members+int(id)-cluster.MaxMembers-1]
+	}
+	return w.Nodes[id-1]
+}
+
+// known reports whether anybody has the ID.
+func (w *World) known(id uint8) bool {
+	if id > cluster.MaxMembers {
+		return int(id)-cluster.MaxMembers <= len(w.Nodes)-w.members
+	}
+	return id > 0 && int(id) <= w.members
+}
+
+// gw is what a story calls a member or witness.
+func gw[T ~uint8 | ~int](id T) string {
+	if id > cluster.MaxMembers {
+		return fmt.Sprintf("witness-%d", id)
+	}
+	return "gw-" + string(rune('a'+id-1))
+}
 
 // After schedules f.
 func (w *World) After(d time.Duration, f func()) { w.queue.push(event{at: w.Now.Add(d), f: f}) }

@@ -186,6 +186,9 @@ func ParseBeat(p []byte) (Beat, error) {
 		return Beat{}, Oversized
 	}
 	rest := p[headLen:]
+	if n > 0 {
+		b.Heard = make([]Heard, 0, n)
+	}
 	for range n {
 		b.Heard = append(b.Heard, Heard{Member: rest[0], Nonce: be.Uint64(rest[2:]), Seq: be.Uint64(rest[10:])})
 		rest = rest[heardLen:]
