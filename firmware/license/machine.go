@@ -161,6 +161,15 @@ func (m *Machine) Step(in Input) Verdict {
 	return v
 }
 
+// Try tells what the machine would make of the world, and changes nothing.
+func (m *Machine) Try(in Input) Verdict {
+	trial := *m
+	return trial.Step(in)
+}
+
+// Away is the running time since the licence server was last reached.
+func (m *Machine) Away() time.Duration { return m.ledger.Away }
+
 // tick lets the time seen run on, and takes the wall clock for seen when it has been steady.
 func (m *Machine) tick(elapsed time.Duration, wall time.Time) {
 	m.seen = m.seen.Add(elapsed)

@@ -23,7 +23,7 @@ import (
 )
 
 // Timeout is how long a question may take.
-const Timeout = 20 * time.Second
+const Timeout = 8 * time.Second
 
 // Ask asks the licence's server, and believes an answer that a key of the ring has signed for this question. The sockets
 // carry lockdown.Mark, so that it works in lockdown too.
