@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -242,8 +241,30 @@ func TestDisabledInterfaceAcrossRestarts(t *testing.T) {
 	}
 	operate(t, p.B, true, "interface", "enable", "wan")
 	p.WaitStates("ACTIVE", "STANDBY")
-	if log := p.B.Log(); !slices.Contains(strings.Fields(log), "LICENSED") && strings.Contains(log, "LOCKDOWN") {
+	if log := p.B.Log(); strings.Contains(log, "LOCKDOWN") {
 		t.Errorf("lockdown by an interface that is not the registration interface:\n%s", log)
+	}
+}
+
+// TestSharedAddressUnspecified: a member that starts with the shared address 0.0.0.0 is in lockdown until that is mended.
+func TestSharedAddressUnspecified(t *testing.T) {
+	p := labPair(t)
+	good := pair.NodeFile(1)
+	p.A.WriteNode(strings.Replace(good, "vips: ["+pair.LANVIP+"]", "vips: [0.0.0.0]", 1))
+	p.A.Start()
+	p.B.Start()
+	p.WaitStates("DOWN", "ACTIVE")
+	if !lockedDown(p.A) {
+		t.Error("no lockdown table")
+	}
+	says(t, p.A, "license", "LOCKDOWN", "the shared address of lan is 0.0.0.0", "node edit")
+	p.Wait("traffic through the peer", p.Reachable)
+	p.A.WriteNode(good)
+	operate(t, p.A, true, "node", "reload")
+	p.WaitStates("STANDBY", "ACTIVE")
+	says(t, p.A, "license", "DEMO")
+	if lockedDown(p.A) {
+		t.Error("the lockdown table is still in")
 	}
 }
 

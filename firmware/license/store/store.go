@@ -32,8 +32,13 @@ func In(stateDir string) Store {
 // Licence reads the installed licence file; nil when there is none.
 func (s Store) Licence() ([]byte, error) { return s.read(licenceName, license.MaxSize) }
 
-// PutLicence replaces the installed licence file.
-func (s Store) PutLicence(file []byte) error { return s.write(licenceName, file) }
+// PutLicence replaces the installed licence file. Without a state directory that is an error.
+func (s Store) PutLicence(file []byte) error {
+	if s.dir == "" {
+		return errors.New("keep the licence: there is no state directory")
+	}
+	return s.write(licenceName, file)
+}
 
 // RemoveLicence takes the licence file out. It is no error when there is none.
 func (s Store) RemoveLicence() error {
@@ -70,7 +75,7 @@ func (s Store) Ledger() (license.Ledger, error) {
 	return l, nil
 }
 
-// PutLedger remembers.
+// PutLedger remembers, if there is a state directory.
 func (s Store) PutLedger(l license.Ledger) error { return s.write(ledgerName, l.Encode()) }
 
 // read gives one byte more than most of a file that is larger, so that its reader refuses it; nil when there is none.

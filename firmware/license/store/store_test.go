@@ -71,7 +71,10 @@ func TestUnwritable(t *testing.T) {
 	if err := In(dir).PutLicence([]byte("text")); err == nil {
 		t.Error("written into a file")
 	}
-	if err := In("").PutLicence([]byte("text")); err != nil {
+	if err := In("").PutLicence([]byte("text")); err == nil {
+		t.Error("written without a folder")
+	}
+	if err := In("").PutLedger(license.Ledger{}); err != nil {
 		t.Error(err)
 	}
 }
