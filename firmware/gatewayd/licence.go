@@ -42,8 +42,10 @@ type licensing struct {
 	store   store.Store
 	ring    license.Ring
 	log     *log.Logger
-	changed chan struct{} // the verdict is another one: tell had
-	soon    chan struct{} // ask the licence server now
+	changed chan struct{}       // the verdict is another one: tell had
+	soon    chan struct{}       // ask the licence server now
+	ledgers chan license.Ledger // to be written, the newest
+	written chan struct{}       // closed when the last is
 
 	mu          sync.Mutex
 	machine     *license.Machine
@@ -55,8 +57,9 @@ type licensing struct {
 	answer      *license.Answer
 	unreachable string
 	verdict     license.Verdict
-	locked      bool // the table is in
-	failed      string
+	locked      bool   // the table is in
+	failed      string // why the table is not as it should be
+	closed      bool
 }
 
 func newLicensing(opts Options) *licensing {
@@ -75,6 +78,8 @@ func newLicensing(opts Options) *licensing {
 	}
 	l.machine = license.NewMachine(ledger, license.Built(), bootID(), supervise.Uptime())
 	l.load()
+	l.ledgers, l.written = make(chan license.Ledger, 1), make(chan struct{})
+	go l.writeLedgers()
 	return l
 }
 
@@ -118,6 +123,9 @@ func (l *licensing) input(world license.Input, licence *license.Licence, fault s
 func (l *licensing) judge(world license.Input, management []netip.Addr) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.closed {
+		return
+	}
 	moved := !slices.Equal(l.management, management)
 	l.management = management
 	in := l.input(world, l.licence, l.fault)
@@ -162,18 +170,34 @@ func (l *licensing) enforce(on, moved bool) {
 	}
 }
 
-// keep writes the ledger. What cannot be written counts in memory until it can.
+// keep asks for the ledger to be written; a newer one replaces one that still waits.
 func (l *licensing) keep(ledger license.Ledger) {
-	if err := l.store.PutLedger(ledger); err != nil {
-		l.log.Printf("licence: %v", err)
+	select {
+	case <-l.ledgers:
+	default:
+	}
+	l.ledgers <- ledger
+}
+
+// writeLedgers writes beside everything else: a disk that hangs must not make this daemon look dead. What cannot be
+// written counts in memory until it can.
+func (l *licensing) writeLedgers() {
+	defer close(l.written)
+	for ledger := range l.ledgers {
+		if err := l.store.PutLedger(ledger); err != nil {
+			l.log.Printf("licence: %v", err)
+		}
 	}
 }
 
-// close remembers an orderly end.
+// close remembers an orderly end. Requests that are still being served judge nothing any more.
 func (l *licensing) close() {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.keep(l.machine.Close())
+	l.closed = true
+	l.mu.Unlock()
+	close(l.ledgers)
+	<-l.written
 }
 
 // try tells what would be in another world, beside what is.
