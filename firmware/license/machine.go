@@ -203,7 +203,8 @@ func (m *Machine) hear(in Input) {
 // Due reports whether the ledger should be written now.
 func (m *Machine) Due() bool {
 	age := m.now - m.written
-	return m.urgent || age >= writeLate || age >= writeSoon && m.last.State != Licensed
+	running := m.last.State == Demo || m.last.State == Grace
+	return m.urgent || age >= writeLate || running && age >= writeSoon
 }
 
 // Ledger is what to write; call Written when that is done.

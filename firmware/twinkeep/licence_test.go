@@ -202,14 +202,16 @@ func TestReleaseRefusesTheDevelopmentKey(t *testing.T) {
 // TestDemoEnds on the active member and on the standby, by what they have used up before.
 func TestDemoEnds(t *testing.T) {
 	p := labPair(t)
-	for m, left := range map[*pair.Member]time.Duration{p.A: 8 * time.Second, p.B: 16 * time.Second} {
+	for m, left := range map[*pair.Member]time.Duration{p.A: 4 * time.Second, p.B: 9 * time.Second} {
 		if err := store.In(filepath.Join(m.Dir, "state")).PutLedger(license.Ledger{Demo: license.DemoTime - left}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	p.StartBoth()
-	says(t, p.A, "license", "DEMO", "seconds left")
+	p.A.Start()
+	p.B.Start()
+	p.Wait("the demo of the active member to end", func() bool { return p.A.Status().State == "DOWN" && lockedDown(p.A) })
 	p.WaitStates("DOWN", "ACTIVE")
+	says(t, p.B, "license", "DEMO", "seconds left")
 	says(t, p.A, "license", "LOCKDOWN", "the demo of 2 hours is used")
 	p.A.Stop()
 	p.A.Start()
