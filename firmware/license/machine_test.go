@@ -340,7 +340,7 @@ func TestGrace(t *testing.T) {
 // TestProperties: whatever clocks set back, reboots and restarts do, a licence without end and server keeps its box
 // licensed, time never goes back, and the demo never grows nor lasts longer than DemoTime of running.
 func TestProperties(t *testing.T) {
-	for seed := range uint64(300) {
+	for seed := range uint64(100) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
 		endless := bound()
 		endless.Until = Day{}
@@ -351,7 +351,11 @@ func TestProperties(t *testing.T) {
 			for range 40 {
 				switch rnd.IntN(7) {
 				case 0:
-					b.skew += time.Duration(rnd.Int64N(int64(10000*time.Hour))) - 10000*time.Hour // only ever back
+					jump := time.Duration(rnd.Int64N(int64(10000 * time.Hour)))
+					if name == "term" || rnd.IntN(2) == 0 { // a term does end when the clock is set forward
+						jump = -jump
+					}
+					b.skew += jump
 				case 1:
 					b.stop()
 					b.boot()
@@ -385,6 +389,46 @@ func TestProperties(t *testing.T) {
 					t.Fatalf("seed %d: time went back", seed)
 				}
 				left = min(left, b.v.Remaining)
+			}
+		}
+	}
+}
+
+// TestGraceProperties: whatever clocks, reboots and answers do, service ends when the server was out of reach for the grace in
+// running time, and not before.
+func TestGraceProperties(t *testing.T) {
+	for seed := range uint64(100) {
+		rnd := rand.New(rand.NewPCG(seed, 2))
+		l := served()
+		b := newBox(t, l)
+		silent := time.Duration(0) // running time since the last answer
+		slack := time.Duration(0)  // what power cuts lost of it
+		for range 200 {
+			switch rnd.IntN(8) {
+			case 0:
+				b.skew += time.Duration(rnd.Int64N(int64(20000*time.Hour))) - 10000*time.Hour
+				b.run(0)
+			case 1:
+				b.stop()
+				b.boot()
+			case 2:
+				b.boot()
+				slack += writeLate
+			case 3:
+				if rnd.IntN(8) == 0 {
+					b.in.Answer = &Answer{ID: l.ID}
+					b.run(0)
+					silent, slack = 0, 0
+				}
+			default:
+				d := time.Duration(rnd.Int64N(int64(20 * time.Hour)))
+				for ; d > 0; d -= 30 * time.Minute {
+					b.up, b.real, silent = b.up+30*time.Minute, b.real.Add(30*time.Minute), silent+30*time.Minute
+					b.step()
+				}
+			}
+			if b.v.State == Lockdown && silent < l.Grace() || b.v.State == Licensed && silent > contactLate+slack || b.v.State != Lockdown && silent > l.Grace()+slack {
+				t.Fatalf("seed %d: %v after %v without the server (%v may be lost): %s", seed, b.v.State, silent, slack, b.v.Reason)
 			}
 		}
 	}

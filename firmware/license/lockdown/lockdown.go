@@ -99,33 +99,14 @@ func (t Table) queue(c *nftables.Conn, table *nftables.Table) error {
 			return fmt.Errorf("set %s: %w", s.set.Name, err)
 		}
 	}
-	// Which half of the addresses and ports is ours: the destination on the way in, the source on the way out.
-	const saddr4, daddr4, saddr6, daddr6, sport, dport = 12, 16, 8, 24, 0, 2
 	chains := []struct {
 		name  string
 		hook  *nftables.ChainHook
 		rules [][]expr.Any
 	}{
-		{"input", nftables.ChainHookInput, [][]expr.Any{
-			accept(device(expr.MetaKeyIIFNAME)),
-			accept(discovery()),
-			accept(protocol(unix.IPPROTO_UDP), in(transport(dport), "beats")),
-			accept(equal(&expr.Ct{Key: expr.CtKeyMARK, Register: 1}, number(Mark))),
-			accept(protocol(unix.IPPROTO_ICMP), related()),
-			accept(protocol(unix.IPPROTO_ICMPV6), related()),
-			accept(family(unix.NFPROTO_IPV4), in(network(daddr4, 4), "management4"), protocol(unix.IPPROTO_TCP), in(transport(dport), "ports")),
-			accept(family(unix.NFPROTO_IPV6), in(network(daddr6, 16), "management6"), protocol(unix.IPPROTO_TCP), in(transport(dport), "ports")),
-		}},
+		{"input", nftables.ChainHookInput, incoming()},
 		{"forward", nftables.ChainHookForward, nil},
-		{"output", nftables.ChainHookOutput, [][]expr.Any{
-			accept(device(expr.MetaKeyOIFNAME)),
-			accept(discovery()),
-			accept(protocol(unix.IPPROTO_UDP), in(transport(dport), "beats")),
-			accept(equal(&expr.Meta{Key: expr.MetaKeyMARK, Register: 1}, number(Mark)), // the connection, so that its answers pass
-				[]expr.Any{&expr.Immediate{Register: 1, Data: number(Mark)}, &expr.Ct{Key: expr.CtKeyMARK, Register: 1, SourceRegister: true}}),
-			accept(family(unix.NFPROTO_IPV4), in(network(saddr4, 4), "management4"), protocol(unix.IPPROTO_TCP), in(transport(sport), "ports")),
-			accept(family(unix.NFPROTO_IPV6), in(network(saddr6, 16), "management6"), protocol(unix.IPPROTO_TCP), in(transport(sport), "ports")),
-		}},
+		{"output", nftables.ChainHookOutput, outgoing()},
 	}
 	drop := nftables.ChainPolicyDrop
 	for _, ch := range chains {
@@ -138,6 +119,39 @@ func (t Table) queue(c *nftables.Conn, table *nftables.Table) error {
 		}
 	}
 	return nil
+}
+
+// Offsets of addresses in the IPv4 (RFC 791, section 3.1) and IPv6 header (RFC 8200, section 3), and of the ports. Ours
+// is the destination on the way in, the source on the way out.
+const (
+	saddr4, daddr4 = 12, 16
+	saddr6, daddr6 = 8, 24
+	sport, dport   = 0, 2
+)
+
+func incoming() [][]expr.Any {
+	return [][]expr.Any{
+		accept(device(expr.MetaKeyIIFNAME)),
+		accept(discovery()),
+		accept(protocol(unix.IPPROTO_UDP), in(transport(dport), "beats")),
+		accept(equal(&expr.Ct{Key: expr.CtKeyMARK, Register: 1}, number(Mark))),
+		accept(protocol(unix.IPPROTO_ICMP), related()),
+		accept(protocol(unix.IPPROTO_ICMPV6), related()),
+		accept(family(unix.NFPROTO_IPV4), in(network(daddr4, 4), "management4"), protocol(unix.IPPROTO_TCP), in(transport(dport), "ports")),
+		accept(family(unix.NFPROTO_IPV6), in(network(daddr6, 16), "management6"), protocol(unix.IPPROTO_TCP), in(transport(dport), "ports")),
+	}
+}
+
+func outgoing() [][]expr.Any {
+	return [][]expr.Any{
+		accept(device(expr.MetaKeyOIFNAME)),
+		accept(discovery()),
+		accept(protocol(unix.IPPROTO_UDP), in(transport(dport), "beats")),
+		accept(equal(&expr.Meta{Key: expr.MetaKeyMARK, Register: 1}, number(Mark)), // the connection too, so that its answers pass
+			[]expr.Any{&expr.Immediate{Register: 1, Data: number(Mark)}, &expr.Ct{Key: expr.CtKeyMARK, Register: 1, SourceRegister: true}}),
+		accept(family(unix.NFPROTO_IPV4), in(network(saddr4, 4), "management4"), protocol(unix.IPPROTO_TCP), in(transport(sport), "ports")),
+		accept(family(unix.NFPROTO_IPV6), in(network(saddr6, 16), "management6"), protocol(unix.IPPROTO_TCP), in(transport(sport), "ports")),
+	}
 }
 
 func services(ports []uint16) (out []nftables.SetElement) {
