@@ -282,10 +282,12 @@ func TestTermAndClocks(t *testing.T) {
 		b.want(Licensed, "the clock is")
 	})
 	t.Run("the date of the firmware counts", func(t *testing.T) {
-		m := NewMachine(Ledger{}, day("2027-02-01").Start(), "b", 0)
-		v := m.Step(Input{Wall: start, Licence: bound(), Ports: newBox(t, nil).in.Ports})
-		if v.State != Lockdown || !strings.Contains(v.Reason, "has seen 2027-02-01") {
-			t.Errorf("%v: %s", v.State, v.Reason)
+		for _, known := range []Ledger{{}, {Issued: bound().Issued}} { // a new licence, and one that was there before
+			m := NewMachine(known, day("2027-02-01").Start(), "b", 0)
+			v := m.Step(Input{Wall: start, Licence: bound(), Ports: newBox(t, nil).in.Ports})
+			if v.State != Lockdown || !strings.Contains(v.Reason, "has seen 2027-02-01") {
+				t.Errorf("%v: %s", v.State, v.Reason)
+			}
 		}
 	})
 	t.Run("without an end", func(t *testing.T) {
