@@ -190,6 +190,51 @@ func (c *Client) Interfaces(ctx context.Context) ([]Interface, error) {
 	return get[[]Interface](ctx, c, GatewaydSocket, "/v1/interfaces")
 }
 
+// Licence is what the licence says, and what the box makes of it.
+func (c *Client) Licence(ctx context.Context) (LicenceStatus, error) {
+	return get[LicenceStatus](ctx, c, GatewaydSocket, "/v1/license")
+}
+
+// InstallLicence replaces the licence. A bad one is refused and changes nothing; one that leads to lockdown needs force.
+func (c *Client) InstallLicence(ctx context.Context, file []byte, force bool) (s LicenceStatus, err error) {
+	err = c.call(ctx, GatewaydSocket, http.MethodPut, "/v1/license"+forced(force), file, &s)
+	return s, err
+}
+
+// RemoveLicence takes the licence out: what is left of the demo begins.
+func (c *Client) RemoveLicence(ctx context.Context, force bool) (s LicenceStatus, err error) {
+	err = c.call(ctx, GatewaydSocket, http.MethodDelete, "/v1/license"+forced(force), nil, &s)
+	return s, err
+}
+
+// ContactLicenceServer asks the licence server now.
+func (c *Client) ContactLicenceServer(ctx context.Context) (string, error) {
+	var m Message
+	err := c.call(ctx, GatewaydSocket, http.MethodPost, "/v1/license/contact", nil, &m)
+	return m.Message, err
+}
+
+func forced(force bool) string {
+	if force {
+		return "?force=1"
+	}
+	return ""
+}
+
+// DisableInterface takes an interface out until a restart, or for good.
+func (c *Client) DisableInterface(ctx context.Context, name string, o InterfaceOrder) (string, error) {
+	var m Message
+	err := c.call(ctx, GatewaydSocket, http.MethodPost, "/v1/interfaces/"+url.PathEscape(name)+"/disable", o, &m)
+	return m.Message, err
+}
+
+// EnableInterface undoes DisableInterface.
+func (c *Client) EnableInterface(ctx context.Context, name string) (string, error) {
+	var m Message
+	err := c.call(ctx, GatewaydSocket, http.MethodPost, "/v1/interfaces/"+url.PathEscape(name)+"/enable", nil, &m)
+	return m.Message, err
+}
+
 // Hardware describes the box.
 func (c *Client) Hardware(ctx context.Context) (Hardware, error) {
 	return get[Hardware](ctx, c, GatewaydSocket, "/v1/hardware")

@@ -38,22 +38,26 @@ type MissingNIC struct {
 
 // Interface is one entry of gatewayd's GET /v1/interfaces.
 type Interface struct {
-	Name      string         `json:"name"` // in the node file; the device's when it is not there
-	Device    string         `json:"device"`
-	Zone      string         `json:"zone,omitempty"`
-	Sync      bool           `json:"sync,omitempty"`
-	Present   bool           `json:"present"`
-	Up        bool           `json:"up"`
-	Carrier   bool           `json:"carrier"`
-	MAC       string         `json:"mac,omitempty"`
-	SharedMAC string         `json:"shared_mac,omitempty"` // of the macvlan with the VIPs
-	Speed     int            `json:"speed,omitempty"`      // Mbit/s, 0 when unknown
-	MTU       int            `json:"mtu,omitempty"`        // bytes
-	Addresses []netip.Prefix `json:"addresses,omitempty"`  // of the device and its macvlan
-	Place     string         `json:"place,omitempty"`      // on the PCI tree
-	Driver    string         `json:"driver,omitempty"`
-	RX        Counters       `json:"rx"`
-	TX        Counters       `json:"tx"`
+	Name     string `json:"name"` // in the node file; the device's when it is not there
+	Device   string `json:"device"`
+	Zone     string `json:"zone,omitempty"`
+	Sync     bool   `json:"sync,omitempty"`
+	Present  bool   `json:"present"`
+	Disabled bool   `json:"disabled,omitempty"` // by an operator
+	// Registration says how the NIC stands to the licence: matches, does not match, not named; empty when it has nothing
+	// to do with it.
+	Registration string         `json:"registration,omitempty"`
+	Up           bool           `json:"up"`
+	Carrier      bool           `json:"carrier"`
+	MAC          string         `json:"mac,omitempty"`
+	SharedMAC    string         `json:"shared_mac,omitempty"` // of the macvlan with the VIPs
+	Speed        int            `json:"speed,omitempty"`      // Mbit/s, 0 when unknown
+	MTU          int            `json:"mtu,omitempty"`        // bytes
+	Addresses    []netip.Prefix `json:"addresses,omitempty"`  // of the device and its macvlan
+	Place        string         `json:"place,omitempty"`      // on the PCI tree
+	Driver       string         `json:"driver,omitempty"`
+	RX           Counters       `json:"rx"`
+	TX           Counters       `json:"tx"`
 }
 
 // Counters of one direction since the device exists.

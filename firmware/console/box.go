@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -16,16 +17,7 @@ func (s *session) ifstatCommand() *cobra.Command {
 	var macs bool
 	cmd := &cobra.Command{
 		Use: "ifstat [interface]", Short: "Show the interfaces of this device", Args: cobra.MaximumNArgs(1),
-		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) (names []string, _ cobra.ShellCompDirective) {
-			if len(args) > 0 {
-				return nil, cobra.ShellCompDirectiveNoFileComp
-			}
-			list, _ := s.client().Interfaces(cmd.Context()) // without an answer there is nothing to offer
-			for _, i := range list {
-				names = append(names, i.Name)
-			}
-			return names, cobra.ShellCompDirectiveNoFileComp
-		},
+		ValidArgsFunction: s.completeInterfaces,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			list, err := s.client().Interfaces(cmd.Context())
 			if err != nil {
@@ -58,25 +50,41 @@ func (s *session) ifstatCommand() *cobra.Command {
 func writeInterfaces(w io.Writer, list []api.Interface) {
 	table(w, "NAME|ZONE|LINK|SPEED|ADDRESSES|RX|TX|ERRORS|DROPS", func(row func(...any)) {
 		for _, i := range list {
-			row(i.Name, zone(i), link(i.Present, i.Carrier), speed(i.Speed), prefixes(i.Addresses, ", "),
+			row(i.Name, zone(i), linkOf(i), speed(i.Speed), prefixes(i.Addresses, ", "),
 				size(i.RX.Bytes), size(i.TX.Bytes), i.RX.Errors+i.TX.Errors, i.RX.Drops+i.TX.Drops)
 		}
 	})
 }
 
 func writeMACs(w io.Writer, list []api.Interface) {
-	table(w, "NAME|DEVICE|MAC|SHARED MAC", func(row func(...any)) {
+	licensed := slices.ContainsFunc(list, func(i api.Interface) bool { return i.Registration != "" })
+	header := "NAME|DEVICE|MAC|SHARED MAC"
+	if licensed {
+		header += "|REGISTRATION"
+	}
+	table(w, header, func(row func(...any)) {
 		for _, i := range list {
-			row(i.Name, i.Device, i.MAC, i.SharedMAC)
+			cells := []any{i.Name, i.Device, i.MAC, i.SharedMAC}
+			if licensed {
+				cells = append(cells, i.Registration)
+			}
+			row(cells...)
 		}
 	})
+}
+
+func linkOf(i api.Interface) string {
+	if i.Disabled {
+		return "disabled"
+	}
+	return link(i.Present, i.Carrier)
 }
 
 func writeInterfaceDetails(w io.Writer, list []api.Interface) {
 	for _, i := range list {
 		pairs := [][2]string{
-			{"Interface", i.Name}, {"Device", i.Device}, {"Zone", zone(i)}, {"Link", link(i.Present, i.Carrier)},
-			{"Speed", speed(i.Speed)}, {"MTU", fmt.Sprint(i.MTU)}, {"MAC", i.MAC}, {"Shared MAC", i.SharedMAC},
+			{"Interface", i.Name}, {"Device", i.Device}, {"Zone", zone(i)}, {"Link", linkOf(i)},
+			{"Speed", speed(i.Speed)}, {"MTU", fmt.Sprint(i.MTU)}, {"MAC", i.MAC}, {"Shared MAC", i.SharedMAC}, {"Licence", i.Registration},
 			{"Addresses", prefixes(i.Addresses, ", ")}, {"Place", i.Place}, {"Driver", i.Driver},
 			{"Received", counters(i.RX)}, {"Sent", counters(i.TX)},
 		}

@@ -21,12 +21,13 @@ import (
 type fakes struct {
 	run string
 
-	mu     sync.Mutex
-	calls  []string // orders, in order
-	ha     member.Status
-	node   api.NodeStatus
-	file   string
-	events []member.Event
+	mu      sync.Mutex
+	calls   []string // orders, in order
+	ha      member.Status
+	node    api.NodeStatus
+	licence api.LicenceStatus
+	file    string
+	events  []member.Event
 }
 
 func (f *fakes) called(what string) {
@@ -43,7 +44,7 @@ func (f *fakes) got() []string {
 
 func newFakes(t *testing.T) *fakes {
 	t.Helper()
-	f := &fakes{run: t.TempDir(), ha: activeStatus(), node: appliedStatus(), file: "version: 1\nhostname: gw-a\n"}
+	f := &fakes{run: t.TempDir(), ha: activeStatus(), node: appliedStatus(), licence: licensedStatus(), file: "version: 1\nhostname: gw-a\n"}
 	f.events = []member.Event{{Seq: 1, Severity: "info", Name: "started", Text: "first"}}
 	had := http.NewServeMux()
 	had.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { api.Reply(w, f.ha, nil) })
@@ -70,6 +71,24 @@ func newFakes(t *testing.T) *fakes {
 	gw.HandleFunc("GET /v1/node", func(w http.ResponseWriter, _ *http.Request) { api.Reply(w, f.node, nil) })
 	gw.HandleFunc("GET /v1/node/file", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, f.file) })
 	gw.HandleFunc("GET /v1/interfaces", func(w http.ResponseWriter, _ *http.Request) { api.Reply(w, interfaceList(), nil) })
+	gw.HandleFunc("GET /v1/license", func(w http.ResponseWriter, _ *http.Request) { api.Reply(w, f.licence, nil) })
+	gw.HandleFunc("PUT /v1/license", func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		f.called("install " + r.URL.RawQuery + string(body))
+		api.Reply(w, licensedStatus(), nil)
+	})
+	gw.HandleFunc("DELETE /v1/license", func(w http.ResponseWriter, r *http.Request) {
+		f.called("remove " + r.URL.RawQuery)
+		api.Reply(w, nil, &api.Error{Status: 409, Message: "without the licence comes lockdown", Hint: "nothing was changed"})
+	})
+	for _, order := range []string{"disable", "enable"} {
+		gw.HandleFunc("POST /v1/interfaces/{name}/"+order, func(w http.ResponseWriter, r *http.Request) {
+			var o api.InterfaceOrder
+			json.NewDecoder(r.Body).Decode(&o)
+			f.called(fmt.Sprintf("%s %s %+v", order, r.PathValue("name"), o))
+			api.Reply(w, api.Message{Message: order + " done"}, nil)
+		})
+	}
 	gw.HandleFunc("PUT /v1/node/file", func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		if _, _, err := node.Parse("node.yaml", body); err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/twinkeep/twinkeep/firmware/api"
+	"github.com/twinkeep/twinkeep/firmware/license"
 	"github.com/twinkeep/twinkeep/firmware/node"
 	"github.com/twinkeep/twinkeep/ha/member"
 	"github.com/twinkeep/twinkeep/init/supervise"
@@ -85,6 +86,31 @@ func interfaceList() []api.Interface {
 	}
 }
 
+func licensedStatus() api.LicenceStatus {
+	from, _ := license.ParseDay("2026-11-22")
+	until, _ := license.ParseDay("2027-11-22")
+	return api.LicenceStatus{
+		State: "licensed", Reason: "licence TK-2026-0001 is bound to 52:54:00:00:00:01 on G1", Key: license.DevelopmentKeyID,
+		Licence: &license.Licence{
+			ID: "TK-2026-0001", Owner: "Example AB", MAC: "52:54:00:00:00:01", From: from, Until: until,
+			Limit: license.Limits{Members: 2, Interfaces: 8, Throughput: 1000}, Server: "https://licence.example.com", GraceDays: 14,
+		},
+		Registration: &license.Port{Name: "G1", Device: "G1", MAC: "52:54:00:00:00:01", Present: true, Up: true},
+		Contact:      &api.ContactStatus{Server: "https://licence.example.com", Last: member.Duration(3 * time.Hour)},
+		Warnings:     []string{"the term ends on 2027-11-22, in 20 days; then lockdown"},
+		Keys:         []string{license.DevelopmentKeyID}, Lab: true,
+	}
+}
+
+func lockedStatus() api.LicenceStatus {
+	s := licensedStatus()
+	s.State, s.Reason, s.Leave = "lockdown", "the registration interface G1 is disabled", "enable it with: interface enable G1"
+	s.Registration.Up = false
+	s.Contact, s.Warnings, s.Lab, s.Keys = nil, nil, false, []string{"3f0c61a29e7b5d48"}
+	s.Key = "3f0c61a29e7b5d48"
+	return s
+}
+
 func services() []supervise.ServiceStatus {
 	return []supervise.ServiceStatus{
 		{Name: "gatewayd", State: supervise.Ready, PID: 101, Uptime: 3725 * time.Second, RSS: 14 << 20},
@@ -130,7 +156,22 @@ func TestFormat(t *testing.T) {
 		},
 		"ifstat":         func(w io.Writer) { writeInterfaces(w, interfaceList()) },
 		"ifstat-maclist": func(w io.Writer) { writeMACs(w, interfaceList()) },
-		"ifstat-one":     func(w io.Writer) { writeInterfaceDetails(w, interfaceList()[:1]) },
+		"ifstat-maclist-licence": func(w io.Writer) {
+			list := interfaceList()
+			list[0].Registration, list[1].Disabled = "matches licence TK-2026-0001", true
+			writeMACs(w, list)
+			writeInterfaces(w, list[1:2])
+		},
+		"license-licensed": func(w io.Writer) { writeLicence(w, licensedStatus()) },
+		"license-demo": func(w io.Writer) {
+			writeLicence(w, api.LicenceStatus{State: "demo", Reason: "there is no licence", Leave: "install a licence with: license install FILE",
+				Remaining: member.Duration(95 * time.Minute)})
+		},
+		"license-lockdown": func(w io.Writer) {
+			writeLicence(w, lockedStatus())
+			lockedDown(w, lockedStatus())
+		},
+		"ifstat-one": func(w io.Writer) { writeInterfaceDetails(w, interfaceList()[:1]) },
 		"hardware": func(w io.Writer) {
 			writeHardware(w, api.Hardware{
 				Board: "apu2", BoardText: "PC Engines APU2", Vendor: "PC Engines", Product: "apu2", CPU: "AMD GX-412TC SOC", Cores: 4,

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/twinkeep/twinkeep/firmware/api"
+	"github.com/twinkeep/twinkeep/firmware/license"
 )
 
 // Interactive is the console of the box: a prompt, history, tab completion, and ? for help at any place. It returns
@@ -89,12 +90,15 @@ func (c *console) prompt(ctx context.Context) string {
 	ctx, cancel := context.WithTimeout(ctx, quick)
 	defer cancel()
 	client := api.NewClient(either(c.opts.Run, DefaultRun))
-	if s, err := client.Node(ctx); err == nil && s.Hostname != "" {
-		return s.Hostname + ":/> "
-	}
 	name, err := os.Hostname()
 	if err != nil {
 		name = "twinkeep"
+	}
+	if s, err := client.Node(ctx); err == nil && s.Hostname != "" {
+		name = s.Hostname
+	}
+	if l, err := client.Licence(ctx); err == nil && l.State == license.Lockdown.String() {
+		name += " LOCKDOWN"
 	}
 	return name + ":/> "
 }
@@ -119,7 +123,7 @@ func (c *console) started(ctx context.Context, client *api.Client) (api.NodeStat
 	}
 }
 
-// greet tells the operator about a bad node file before the first prompt.
+// greet tells the operator about lockdown and a bad node file before the first prompt.
 func (c *console) greet(ctx context.Context) {
 	client := api.NewClient(either(c.opts.Run, DefaultRun))
 	status, err := c.started(ctx, client)
@@ -129,6 +133,9 @@ func (c *console) greet(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, quick)
 	defer cancel()
+	if l, err := client.Licence(ctx); err == nil {
+		lockedDown(c.term, l)
+	}
 	if len(status.Errors) == 0 {
 		return
 	}

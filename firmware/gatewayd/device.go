@@ -26,7 +26,9 @@ func (d *daemon) report(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-t.C:
+		case <-d.licence.changed:
 		}
+		client.ReportDevice(ctx, licenceDevice, d.licence.report())
 		client.ReportDevice(ctx, deviceName, d.health())
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/twinkeep/twinkeep/firmware/api"
+	"github.com/twinkeep/twinkeep/firmware/license"
 	"github.com/twinkeep/twinkeep/firmware/netconf"
 	"github.com/twinkeep/twinkeep/firmware/node"
 	"github.com/twinkeep/twinkeep/firmware/ruleset"
@@ -19,10 +20,12 @@ import (
 // Options of Run.
 type Options struct {
 	ConfigDir string // has the node file
-	StateDir  string // what survives a restart; gatewayd keeps nothing there yet
+	StateDir  string // what survives a restart: the licence, disabled interfaces; nothing is kept without it
 	RunDir    string // has the sockets
 	// Ready is called once, when the socket is served and the node file was tried; may be nil.
 	Ready func()
+	// Keys are those that licences are believed by; nil means those of this firmware.
+	Keys license.Ring
 	// Log takes one line an event; nil means standard error, which is the journal.
 	Log *log.Logger
 }
@@ -38,6 +41,8 @@ type daemon struct {
 	status   api.NodeStatus
 	monitors monitors
 	ctx      context.Context // of Run: the monitors live as long
+	disabled disabled
+	licence  *licensing
 }
 
 // Run serves until ctx ends. It leaves the network as it is then: traffic goes on while gatewayd is restarted.
@@ -56,10 +61,15 @@ func Run(ctx context.Context, opts Options) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	d := &daemon{Options: opts, monitors: monitors{client: api.NewClient(opts.RunDir)}, ctx: ctx}
+	d.disabled = readDisabled(opts, d.Log.Printf)
+	d.licence = newLicensing(opts)
 	d.reload()
 	var watching sync.WaitGroup
+	watching.Go(func() { d.keepJudging(ctx) })
+	watching.Go(func() { d.keepContact(ctx) })
 	watching.Go(func() { d.watch(ctx) })
 	watching.Go(func() { d.report(ctx) })
+	defer d.licence.close()
 	defer d.monitors.end()
 	defer watching.Wait()
 	defer cancel()
@@ -86,6 +96,7 @@ func (d *daemon) reload() api.NodeStatus {
 			d.Log.Print(p.Error())
 		}
 		d.Log.Printf("the node file is not used; fix it with: node edit")
+		d.judge()
 		return d.status
 	}
 	d.node, d.closed = n, false
@@ -124,7 +135,9 @@ func (d *daemon) apply() {
 		d.closed = true
 		d.Log.Print("ruleset in force")
 	}
-	result, err := netconf.New(d.node).Apply()
+	config := netconf.New(d.node)
+	config.Disabled = d.disabled.devices(d.node)
+	result, err := config.Apply()
 	if err != nil {
 		d.fail(err)
 	}
@@ -133,6 +146,7 @@ func (d *daemon) apply() {
 		d.status.Missing = append(d.status.Missing, api.MissingNIC{Name: l.Name, Device: l.Device})
 		d.Log.Printf("interface %s: there is no device %s", l.Name, l.Device)
 	}
+	d.judge() // lockdown, if it is one, before the first packet is forwarded
 	changed, err := netconf.Forward()
 	if err != nil {
 		d.fail(err)

@@ -67,7 +67,7 @@ func start(t *testing.T, config string) *api.Client {
 	ready, ended := make(chan struct{}), make(chan error, 1)
 	go func() {
 		ended <- Run(ctx, Options{
-			ConfigDir: config, RunDir: runDir, Ready: func() { close(ready) },
+			ConfigDir: config, StateDir: t.TempDir(), RunDir: runDir, Ready: func() { close(ready) },
 			Log: log.New(t.Output(), "gatewayd: ", 0),
 		})
 	}()

@@ -20,6 +20,12 @@ import (
 //	PUT  /v1/node/file?check=1    checks it only
 //	POST /v1/reload               reads the file again; api.NodeStatus
 //	GET  /v1/interfaces           []api.Interface
+//	POST /v1/interfaces/{name}/disable   takes one out; api.InterfaceOrder, api.Message
+//	POST /v1/interfaces/{name}/enable    puts it back; api.Message
+//	GET  /v1/license              api.LicenceStatus
+//	PUT  /v1/license?force=1      installs the body; api.LicenceStatus
+//	DELETE /v1/license?force=1    takes it out; api.LicenceStatus
+//	POST /v1/license/contact      asks the licence server; api.Message
 //	GET  /v1/hardware             api.Hardware
 //	GET  /v1/connections?limit=N&proto=P&src=A&dst=A   api.Connections
 //	GET  /v1/connections/count    api.ConnectionCount
@@ -43,8 +49,15 @@ func (d *daemon) handler() http.Handler {
 	})
 	mux.HandleFunc("GET /v1/interfaces", func(w http.ResponseWriter, _ *http.Request) {
 		list, err := interfaces(d.inForce())
+		d.markInterfaces(list)
 		api.Reply(w, list, err)
 	})
+	mux.HandleFunc("POST /v1/interfaces/{name}/disable", d.disableInterface)
+	mux.HandleFunc("POST /v1/interfaces/{name}/enable", d.enableInterface)
+	mux.HandleFunc("GET /v1/license", func(w http.ResponseWriter, _ *http.Request) { api.Reply(w, d.licence.status(), nil) })
+	mux.HandleFunc("PUT /v1/license", d.installLicence)
+	mux.HandleFunc("DELETE /v1/license", d.removeLicence)
+	mux.HandleFunc("POST /v1/license/contact", d.contactLicenceServer)
 	mux.HandleFunc("GET /v1/hardware", func(w http.ResponseWriter, _ *http.Request) {
 		api.Reply(w, hardware(d.inForce()), nil)
 	})

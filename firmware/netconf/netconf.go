@@ -21,6 +21,8 @@ const Protocol = 0x54
 type Config struct {
 	Links  []Link
 	Routes []Route
+	// Disabled are devices that an operator has taken out: they are set down, and have neither addresses nor routes.
+	Disabled []string
 }
 
 // Link is one wanted NIC, up and with these addresses.
@@ -81,6 +83,16 @@ func (c Config) Apply() (Result, error) {
 			continue
 		case err != nil:
 			errs = append(errs, fmt.Errorf("find %s: %w", l.Device, err))
+			continue
+		}
+		if slices.Contains(c.Disabled, l.Device) {
+			if link.Attrs().Flags&net.FlagUp != 0 {
+				if err := netlink.LinkSetDown(link); err != nil {
+					errs = append(errs, fmt.Errorf("set %s down: %w", l.Device, err))
+					continue
+				}
+				r.changed("link %s down: disabled by an operator", l.Device)
+			}
 			continue
 		}
 		index[l.Device] = link.Attrs().Index

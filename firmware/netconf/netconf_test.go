@@ -123,6 +123,23 @@ func TestApply(t *testing.T) {
 			changes: []string{"route 0.0.0.0/0 via 10.2.0.254 dev G2 added"},
 		},
 		{
+			name: "an operator takes an interface out",
+			config: Config{
+				Links:    []Link{with(g1, "10.1.0.3/24"), with(g2, "10.2.0.3/24"), with(g3, "10.3.0.2/30")},
+				Routes:   []Route{route("0.0.0.0/0 10.2.0.254 G2"), route("10.77.0.0/16 10.3.0.1 G3")},
+				Disabled: []string{"G3"},
+			},
+			changes: []string{"link G3 down: disabled by an operator", "address 10.3.0.2/30 removed from G3"},
+		},
+		{
+			name: "and puts it back",
+			config: Config{
+				Links:  []Link{with(g1, "10.1.0.3/24"), with(g2, "10.2.0.3/24"), with(g3, "10.3.0.2/30")},
+				Routes: []Route{route("0.0.0.0/0 10.2.0.254 G2"), route("10.77.0.0/16 10.3.0.1 G3")},
+			},
+			changes: []string{"link G3 up", "address 10.3.0.2/30 added to G3", "route 10.77.0.0/16 via 10.3.0.1 dev G3 added"},
+		},
+		{
 			name: "nothing wanted",
 			changes: []string{
 				"address 10.1.0.3/24 removed from G1", "address 10.2.0.3/24 removed from G2", "address 10.3.0.2/30 removed from G3",

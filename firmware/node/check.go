@@ -22,6 +22,9 @@ func (r *reader) check(n *Node) {
 	r.checkRoutes(n)
 	r.checkNAT(n)
 	r.checkMonitors(n)
+	if n.Registration != "" && n.Interface(n.Registration) == nil && len(n.Interfaces) > 0 {
+		r.fail("registration", "known: "+names(n), "there is no interface %q", n.Registration)
+	}
 }
 
 // exampleKey is the key of the documentation. Every reader of the documentation has it.
@@ -160,6 +163,9 @@ func (r *reader) checkVIPs(n *Node, addresses seen[netip.Addr]) {
 			case !v.IsValid():
 			case !isHost(v):
 				r.fail(path, "give the address the clients use as their gateway", "%s cannot be a shared address", v)
+				if v.IsUnspecified() {
+					r.errors[len(r.errors)-1].UnspecifiedVIP = f.Name
+				}
 			case !addresses.once(r, v, path, "address %s", v):
 			case f.VIPsOutside || v.IsLinkLocalUnicast() && v.Is6() || v.Is4() && !f.Address.IsValid() && r.written(i, "address"):
 			case !f.Reaches(v):

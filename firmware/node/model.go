@@ -16,6 +16,8 @@ type Node struct {
 	Routes     []Route     `json:"routes,omitempty"`
 	NAT        []NAT       `json:"nat,omitempty"`
 	Monitors   []Monitor   `json:"monitors,omitempty"`
+	// Registration is the name of the interface that the licence is bound to; empty: the one with the licence's MAC.
+	Registration string `json:"registration,omitempty"`
 }
 
 // Cluster says who this member is and whom it shares addresses with.

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -159,6 +160,10 @@ func TestBad(t *testing.T) {
 				fmt.Fprintf(&b, "warning: %s\n%s", p.Error(), p.Excerpt(data))
 			}
 			golden(t, strings.TrimSuffix(file, ".yaml")+".golden", b.String())
+			unspecified := slices.ContainsFunc(faults, func(p Problem) bool { return p.UnspecifiedVIP == "G1" })
+			if want := strings.Contains(b.String(), "0.0.0.0 cannot be"); unspecified != want {
+				t.Errorf("marked as a shared address 0.0.0.0: %v, want %v", unspecified, want)
+			}
 			var first Problem
 			if !errors.As(err, &first) || first.Message != faults[0].Message {
 				t.Errorf("errors.As gives %v", first)

@@ -63,6 +63,7 @@ func (r *reader) node(s *section, n *Node) {
 	readSections(s, "routes", &n.Routes, route)
 	readSections(s, "nat", &n.NAT, nat)
 	readSections(s, "monitors", &n.Monitors, monitor)
+	read(s, "registration", &n.Registration, anyText)
 	s.finish()
 }
 

@@ -13,6 +13,8 @@ type Problem struct {
 	Path    string `json:"path,omitempty"`   // e.g. "interfaces[0].vips[1]"
 	Message string `json:"message"`          // what is wrong
 	Hint    string `json:"hint,omitempty"`   // what to do next
+	// UnspecifiedVIP names the interface whose shared address is 0.0.0.0 or ::, when that is the fault.
+	UnspecifiedVIP string `json:"unspecified_vip,omitempty"`
 }
 
 // Error gives the problem on one line: "node.yaml:12:7: interfaces[0].name: … (…)".
