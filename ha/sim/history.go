@@ -104,13 +104,14 @@ func (h *History) Play(trace func(string)) *World {
 	return w
 }
 
-// timings are sets in use and at the edge of what [cluster.Timing.Validate] lets pass.
+// timings are sets in use and at the edge of what [cluster.Timing.Validate] lets pass. A long time of listening after the
+// start would only fill histories with nothing.
 var timings = []cluster.Timing{
 	cluster.DefaultTiming,
-	cluster.DefaultTiming,
-	{Beat: 4 * ms, Lease: 16 * ms, Dead: 24 * ms, Silence: 200 * ms},
-	{Beat: 30 * ms, Lease: 70 * ms, Dead: 110 * ms, Silence: 400 * ms},
-	{Beat: 50 * ms, Lease: 200 * ms, Dead: 300 * ms, Silence: 1500 * ms},
+	{Beat: 10 * ms, Lease: 40 * ms, Dead: 60 * ms, Silence: 150 * ms},
+	{Beat: 4 * ms, Lease: 16 * ms, Dead: 24 * ms, Silence: 100 * ms},
+	{Beat: 30 * ms, Lease: 70 * ms, Dead: 110 * ms, Silence: 300 * ms},
+	{Beat: 50 * ms, Lease: 200 * ms, Dead: 300 * ms, Silence: 600 * ms},
 	{Beat: 100 * ms, Lease: 300 * ms, Dead: 500 * ms, Silence: 1000 * ms},
 }
 
@@ -122,14 +123,14 @@ func Generate(seed uint64, members int) History {
 	if members == 0 {
 		members = []int{2, 2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 4, 4, 4, 5 + g.IntN(4)}[g.IntN(18)]
 	}
-	h := History{Seed: seed, Members: members, Normal: []int{1, 1, 2, 2, 3}[g.IntN(5)], RealKey: seed%32 == 0, DropAsleep: g.one(2), PrimaryUp: g.one(6),
+	h := History{Seed: seed, Members: members, Normal: []int{1, 1, 1, 2, 2, 3}[g.IntN(6)], RealKey: seed%32 == 0, DropAsleep: g.one(2), PrimaryUp: g.one(6),
 		Duplicate: []float64{0, 0.02, 0.2}[g.IntN(3)], Delay: Span(50*time.Microsecond + g.upTo(ms)), Jiffy: Span([]time.Duration{0, ms, 4 * ms}[g.IntN(3)])}
 	t := timings[g.IntN(len(timings))]
 	if g.one(4) {
 		t.Beat = 6*ms + g.upTo(60*ms)
 		t.Lease = t.Beat*2 + g.upTo(3*t.Beat)
 		t.Dead = t.Lease + t.Beat + ms + g.upTo(2*t.Beat)
-		t.Silence = t.Dead*2 + g.upTo(8*t.Dead)
+		t.Silence = t.Dead + g.upTo(4*t.Dead)
 	}
 	h.Beat, h.Lease, h.Dead, h.Silence = Span(t.Beat), Span(t.Lease), Span(t.Dead), Span(t.Silence)
 	h.Jitter = Span(100*time.Microsecond + g.upTo(t.Beat/2))
