@@ -316,7 +316,10 @@ func (m *Machine) reclaim(h *peer) {
 		}
 	}
 	if h.view.Priority < m.priority() {
-		m.log(Notice, EvClaim, fmt.Sprintf("mode primary-up: asking %s for the role", m.name(h.id)))
+		if m.claimLog < m.since { // it goes on asking, quietly
+			m.claimLog = m.now
+			m.log(Notice, EvClaim, fmt.Sprintf("mode primary-up: asking %s for the role", m.name(h.id)))
+		}
 		m.claimUntil = m.now.Add(10 * m.cfg.Timing.Dead)
 	}
 }

@@ -49,8 +49,8 @@ type Machine struct {
 	// quietUntil keeps a member from taking the role while what it knows may be old (it slept, and reads
 	// what arrived meanwhile) or while the shut order it gave its gate still stands.
 	quietUntil Instant
-	// claimUntil is the end of a request to be handed the role.
-	claimUntil Instant
+	// claimUntil is the end of a request to be handed the role, claimLog when one was logged last.
+	claimUntil, claimLog Instant
 	// cededUntil is how long the beats say that the role was lost without a hand-over, so that whoever holds it announces
 	// again: this member may have answered for the addresses beside it.
 	cededUntil Instant
@@ -149,7 +149,7 @@ func New(cfg Config, now Instant) (*Machine, error) {
 		cfg: cfg, slots: cfg.schedule(), now: now, term: cfg.Term,
 		state: wire.Init, since: now, reason: "listening for the active member",
 		listenUntil: now.Add(cfg.Timing.Silence), nextBeat: now, vacant: now, announceAt: Never,
-		lastHold: -1 << 62, yieldUntil: now, quietUntil: now, claimUntil: now, cededUntil: now, awayUntil: now, backAt: Never,
+		lastHold: -1 << 62, yieldUntil: now, quietUntil: now, claimUntil: now, claimLog: longAgo, cededUntil: now, awayUntil: now, backAt: Never,
 		links:   make([]link, len(cfg.Interfaces)),
 		refused: map[wire.Reason]*refusal{}, inSync: true, voteFrom: now.Add(cfg.Timing.Dead), heralded: Never,
 	}
