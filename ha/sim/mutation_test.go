@@ -26,6 +26,8 @@ const (
 	peerGo    = "../cluster/peer.go"
 	clBeatGo  = "../cluster/beat.go"
 	wireGo    = "../wire/beat.go"
+	quorumGo  = "../cluster/quorum.go"
+	echoGo    = "../cluster/echo.go"
 )
 
 var mutations = []mutation{
@@ -50,12 +52,12 @@ var mutations = []mutation{
 	{"no second announcement after a contest", decideGo, "m.announceAgain()", "", "switches point at the loser of a contest"},
 	{"rank ignored", decideGo, "time.Duration(rank)*m.cfg.Timing.Dead", "time.Duration(rank-rank)*m.cfg.Timing.Dead",
 		"all standby members take the role at once"},
-	{"worse active member stays", decideGo, "if h.merit().compare(m.merit()) > 0 {", "if false {", "two actives for ever"},
-	{"both active members step down", decideGo, "if h.merit().compare(m.merit()) > 0 {", "if true {", "nobody serves after a partition"},
+	{"worse active member stays", decideGo, "deaf || h.merit().compare(m.merit()) > 0 {", "deaf {", "two actives for ever"},
+	{"both active members step down", decideGo, "deaf || h.merit().compare(m.merit()) > 0 {", "deaf || true {", "nobody serves after a partition"},
 	{"release without yield", machineGo, "m.yieldUntil = m.now.Add(3 * m.cfg.Timing.Dead)", "", "the old active member takes the role back while it is handed over"},
 	{"yielding peers are waited for", decideGo, "!v.Has(wire.Yielding) && ", "", "a planned hand-over takes a dead time"},
 	{"gate not shut when the role ends", machineGo, "m.order, m.orderAt = wire.Shut, m.now", "m.order = wire.NoOrder", "a member that stepped down goes on answering"},
-	{"opens while a shut order stands", machineGo, "m.quietUntil = max(m.quietUntil, m.now.Add(m.cfg.Timing.Lease+ShutMargin))", "",
+	{"opens while a shut order stands", machineGo, "m.order, m.orderAt = wire.Shut, m.now\n\t\tm.quietUntil = max(m.quietUntil, m.now.Add(m.cfg.Timing.Lease+ShutMargin))", "m.order, m.orderAt = wire.Shut, m.now",
 		"it says that it is active behind a shut gate"},
 	{"keep order missing", clBeatGo, "b.Order = wire.Keep", "b.Order = wire.NoOrder", "the lease runs out under a healthy member"},
 	{"farewell does not shut the gate", clBeatGo, "wire.Down, wire.FinalSeq, nil, wire.Drain", "wire.Down, wire.FinalSeq, nil, wire.NoOrder",
@@ -66,11 +68,31 @@ var mutations = []mutation{
 	{"overtaken beats accepted", peerGo, "if p.alive && b.Seq < p.view.Seq && b.Nonce == p.view.Nonce {", "if false {", "old news undo newer"},
 	{"farewell of another boot accepted", peerGo, "if b.Nonce != p.nonce || p.nonce == 0 {", "if false {", "an old farewell buries a living member"},
 	{"sequences kept across boots", peerGo, "p.newest = [MaxInterfaces + 1]uint64{}", "", "a restarted member is not heard"},
-	{"dead time halved below the lease", peerGo, "d >= m.cfg.Timing.Dead {", "d >= m.cfg.Timing.Dead/2 {", "the successor opens before the old gate is shut"},
-	{"dead time doubled", peerGo, "d >= m.cfg.Timing.Dead {", "d >= 2*m.cfg.Timing.Dead {", "takeovers take twice as long as stated"},
+	{"dead time halved below the lease", peerGo, "d >= m.dead() {", "d >= m.dead()/2 {", "the successor opens before the old gate is shut"},
+	{"dead time doubled", peerGo, "d >= m.dead() {", "d >= 2*m.dead() {", "takeovers take twice as long as stated"},
 	{"farewells ignored", peerGo, "m.bury(p, fmt.Sprintf(\"%s said farewell", "_ = (fmt.Sprintf(\"%s said farewell", "a killed process costs the dead time"},
 	{"flags left out of the codec", wireGo, "Flags: Flags(p[3])", "Flags: Flags(p[3] &^ 1)", "nobody hears who holds the role"},
 	{"sequences cut short by the codec", wireGo, "Seq: be.Uint64(p[16:])", "Seq: uint64(be.Uint32(p[16:]))", "every beat looks like a replay"},
+	{"no bid before a vacant role is taken", decideGo, "if !m.mayClaim() || !m.agreed(standing) {", "if !m.mayClaim() {", "two see one vacancy"},
+	{"successor passes a bid", decideGo, "chosen == m.cfg.Self && !m.otherBids()", "chosen == m.cfg.Self", "a successor and a bidder take the role at once"},
+	{"out of sync counts for nothing", decideGo, "if a.inSync != b.inSync {", "if false {", "connections break at a takeover though another member has them"},
+	{"lock ignored", decideGo, "m.locked == \"\" && ", "", "the role goes back before the operator has looked"},
+	{"lockdown ignored", decideGo, "m.outvoted, m.obeyLockdown}", "m.outvoted}", "a member without a licence serves"},
+	{"own sleep counts as silence", machineGo, "p.lastHeard, p.steady = min(m.now, p.lastHeard.Add(gap)), m.now", "p.steady = m.now", "a standby that missed heartbeats in its sleep takes the role"},
+	{"late shut order forgotten", machineGo, "case ShutLate:\n\t\tm.quietUntil = max(m.quietUntil, m.now.Add(m.cfg.Timing.Lease+ShutMargin))", "case ShutLate:", "it opens a gate that still shuts"},
+	{"deaf standby not noticed", echoGo, "if deaf == nil || vouched", "if true || vouched", "a path that works one way makes two actives"},
+	{"takeover not announced to a holder unheard", echoGo, "if !m.bid.on && !m.lacksHolder() {", "if true {", "a path that works one way makes two actives"},
+	{"holder judged by others ignored", echoGo, "if m.quorum() || m.now.Sub(m.tookAt) < 2*t.Dead {", "if true {", "two actives that do not hear each other go on though others hear both"},
+	{"ceded role not noticed", peerGo, "if b.Has(wire.Ceded) &&", "if false &&", "switches point at the loser"},
+	{"others' word on the holder ignored", peerGo, "if h := m.peer(p.view.Vote); h != nil && !h.alive && h.id != m.lastHolder {", "if h := m.peer(p.view.Vote); false {", "a member takes the role from a holder that it has never heard"},
+	{"no majority needed to take", quorumGo, "if !m.quorum() {\n\t\treturn Never", "if true {\n\t\treturn Never", "two actives in spite of a witness"},
+	{"no majority needed to keep", quorumGo, "if m.now < m.mandate() {\n\t\treturn", "if true {\n\t\treturn", "an isolated active member goes on beside its successor"},
+	{"half is a majority", quorumGo, "majority := m.voters()/2 + 1", "majority := (m.voters() + 1) / 2", "both halves of a cluster serve"},
+	{"vote given twice", quorumGo, "v.member != 0 || m.now < v.bound || ", "v.member != 0 || ", "two claimants have the same vote"},
+	{"promise forgotten by a restart", quorumGo, "m.now < v.bound || m.now < m.voteFrom {", "m.now < v.bound {", "a voter that restarts votes twice"},
+	{"votes from before a claim count", quorumGo, "p.echoed > m.voteFloor", "p.echoed > 0", "a vote that was taken back still counts"},
+	{"votes outlive the promise", quorumGo, "return t.Dead - t.Lease - t.Beat }", "return t.Dead + t.Lease }", "the old holder goes on after its voters have turned to another"},
+	{"heartbeats leave after the mandate", clBeatGo, "m.lastHold, by = m.now, m.mandate()", "m.lastHold = m.now", "a late heartbeat keeps the gate open too long"},
 }
 
 // survivors are mutations that no history can find, and why they are no defects by themselves.

@@ -206,3 +206,20 @@ func TestLockAfterAnUnplannedTakeover(t *testing.T) {
 		expect(t, w, "ACTIVE STANDBY", 1)
 	})
 }
+
+// TestTwoActivesThatOthersHear: the path between two active members is cut, a third one hears both.
+func TestTwoActivesThatOthersHear(t *testing.T) {
+	w := New(1, 3, timing)
+	w.AllowDual = true
+	w.Trace = func(s string) { t.Log(s) }
+	for _, way := range [][2]uint8{{1, 2}, {2, 1}} {
+		w.Inject(Fault{For: Span(time.Minute), Kind: Cut, Member: way[0], Peer: way[1], Interface: All})
+	}
+	w.Node(3).Pause(2 * time.Second) // nobody vouches for the one at the other
+	w.Run(time.Second)
+	if len(w.Open()) != 2 {
+		t.Fatalf("open gates %v: no contest", w.Open())
+	}
+	w.Run(5 * time.Second)
+	expect(t, w, "ACTIVE STANDBY STANDBY", 1)
+}
