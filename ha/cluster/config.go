@@ -122,7 +122,9 @@ type Config struct {
 	// Safety demands that majority without a witness as well; of two members the survivor then waits for the operator.
 	Safety bool
 	// Lock keeps the role with the member that took it unplanned, until the operator clears the lock.
-	Lock       bool
+	Lock bool
+	// Barrier makes a planned hand-over wait until the successor has every connection, see [Barrier].
+	Barrier    bool
 	Serial     uint64
 	Interfaces []Interface
 	Timing     Timing

@@ -114,7 +114,7 @@ func (m *Machine) decide() {
 }
 
 func (m *Machine) decideActive(h *peer) {
-	for _, judge := range []func(){m.keepMandate, m.unheard, m.outvoted, m.obeyLockdown} {
+	for _, judge := range []func(){m.keepMandate, m.unheard, m.outvoted, m.obeyLockdown, m.finishHandover} {
 		if judge(); !m.active() {
 			return
 		}
@@ -134,8 +134,10 @@ func (m *Machine) decideActive(h *peer) {
 			continue
 		}
 		if m.locked == "" && p.view.Demotion/weightInterface <= m.demotion()/weightInterface {
-			m.release(p.id, fmt.Sprintf("%s asked for the role", m.name(p.id)))
-			return
+			m.handOver(p.id, fmt.Sprintf("%s asked for the role", m.name(p.id)), handover{})
+			if !m.active() {
+				return
+			}
 		}
 	}
 	// A clearly fitter standby takes over; the sync interface alone weighs too little for that.

@@ -57,6 +57,9 @@ type Watch struct {
 	Monitored bool // its carrier counts
 }
 
+// BarrierPassed answers [Barrier].
+type BarrierPassed struct{}
+
 // ClearLock is the operator's word that the role may be given back.
 type ClearLock struct{}
 
@@ -83,20 +86,21 @@ type GateLost struct{ Why string }
 // Step that asked for it: it stands in the kernel for a lease from now, and no gate opens before.
 type ShutLate struct{}
 
-func (Tick) input()         {}
-func (BeatReceived) input() {}
-func (Refused) input()      {}
-func (Link) input()         {}
-func (Connections) input()  {}
-func (Activate) input()     {}
-func (Deactivate) input()   {}
-func (Leave) input()        {}
-func (GateLost) input()     {}
-func (ShutLate) input()     {}
-func (SyncState) input()    {}
-func (Busy) input()         {}
-func (Watch) input()        {}
-func (ClearLock) input()    {}
+func (Tick) input()          {}
+func (BeatReceived) input()  {}
+func (Refused) input()       {}
+func (Link) input()          {}
+func (Connections) input()   {}
+func (Activate) input()      {}
+func (Deactivate) input()    {}
+func (Leave) input()         {}
+func (GateLost) input()      {}
+func (ShutLate) input()      {}
+func (SyncState) input()     {}
+func (Busy) input()          {}
+func (Watch) input()         {}
+func (ClearLock) input()     {}
+func (BarrierPassed) input() {}
 
 // Action is something the driver must do, in order.
 type Action interface{ action() }
@@ -116,6 +120,13 @@ type Announce struct{}
 // KeepTerm asks that the term be remembered across restarts. It need not be done before the next action.
 type KeepTerm uint64
 
+// Barrier asks that the connection table be confirmed by the successor before the role is handed over; [BarrierPassed] says
+// that it is, or cannot be. The role is handed over after [BarrierPatience] in any case.
+type Barrier struct{ Successor uint8 }
+
+// BarrierPatience bounds the wait for [BarrierPassed]; meanwhile this member serves.
+const BarrierPatience = 200 * time.Millisecond
+
 // Reply answers an operator's input.
 type Reply struct {
 	OK      bool
@@ -130,6 +141,7 @@ type Log struct {
 }
 
 func (Send) action()     {}
+func (Barrier) action()  {}
 func (Announce) action() {}
 func (KeepTerm) action() {}
 func (Reply) action()    {}

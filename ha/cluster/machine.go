@@ -40,6 +40,8 @@ type Machine struct {
 	lastHold Instant
 	// vacant is since when nobody alive holds the role, Never while somebody does.
 	vacant Instant
+	// handover is a planned one that waits for the barrier.
+	handover handover
 	// yieldUntil keeps a member that gave the role away from taking it back at once.
 	yieldUntil Instant
 	// successorID is whom this member has given the role to, while it yields; 0 if to the best.
@@ -187,6 +189,8 @@ func (m *Machine) Step(now Instant, in Input) []Action {
 		m.activate(in)
 	case ClearLock:
 		m.clearLock()
+	case BarrierPassed:
+		m.handover.until = m.now
 	case SyncState:
 		m.setSync(in)
 	case Busy:
@@ -231,6 +235,9 @@ func (m *Machine) Deadline() Instant {
 		d = min(d, m.mandate())
 	}
 	d = min(d, m.nextHerald())
+	if m.handover.to != 0 {
+		d = min(d, m.handover.until)
+	}
 	return d
 }
 
@@ -285,7 +292,7 @@ func (m *Machine) enter(s wire.State, why string) {
 	if wasActive && !m.active() {
 		m.order, m.orderAt = wire.Shut, m.now
 		m.quietUntil = max(m.quietUntil, m.now.Add(m.cfg.Timing.Lease+ShutMargin))
-		m.vacant, m.announceAt, m.contested, m.forced = m.now, Never, false, false
+		m.vacant, m.announceAt, m.contested, m.forced, m.handover = m.now, Never, false, false, handover{}
 		m.unlock("the role is given up")
 	}
 	m.nextBeat = m.now // peers learn of it at once

@@ -50,11 +50,50 @@ func (m *Machine) deactivate(in Deactivate) {
 		return
 	}
 	m.reply(true, fmt.Sprintf("handing over to %s", m.name(s.id)))
-	m.release(s.id, "the operator moved the role to "+m.name(s.id))
-	m.awayUntil = m.now.Add(DefaultAway)
-	if in.For > 0 {
-		m.awayUntil, m.backAt = m.now.Add(in.For), m.now.Add(in.For)
+	m.handOver(s.id, "the operator moved the role to "+m.name(s.id), handover{away: DefaultAway, back: in.For})
+}
+
+// handover is a planned change of the role that has begun.
+type handover struct {
+	to    uint8 // 0: none
+	why   string
+	until Instant
+	// away is for how long this member does not ask for the role back in mode primary-up; back, if not 0, after which
+	// time it asks for it in any mode, and away is the same then.
+	away, back time.Duration
+}
+
+// handOver gives the role to a member, when that has every connection.
+func (m *Machine) handOver(to uint8, why string, h handover) {
+	if m.handover.to != 0 {
+		return
 	}
+	h.to, h.why, h.until = to, why, m.now
+	m.handover = h
+	if m.cfg.Barrier {
+		m.handover.until = m.now.Add(BarrierPatience)
+		m.emit(Barrier{Successor: to})
+		return
+	}
+	m.finishHandover()
+}
+
+// finishHandover gives the role away when the barrier is passed.
+func (m *Machine) finishHandover() {
+	h := m.handover
+	if h.to == 0 || m.now < h.until {
+		return
+	}
+	m.handover = handover{}
+	if p := m.peer(h.to); p == nil || !m.fitToSucceed(p) {
+		m.log(Warning, EvReleased, fmt.Sprintf("%s cannot take the role any more; this member keeps it", m.name(h.to)))
+		return
+	}
+	m.release(h.to, h.why)
+	if h.back > 0 {
+		m.backAt, h.away = m.now.Add(h.back), h.back
+	}
+	m.awayUntil = m.now.Add(h.away)
 }
 
 func (m *Machine) leave() {

@@ -31,6 +31,7 @@ type History struct {
 	Witnesses  int  `json:"witnesses,omitzero"`
 	Safety     bool `json:"safety,omitzero"`
 	Lock       bool `json:"lock,omitzero"`
+	Barrier    bool `json:"barrier,omitzero"`
 	Newer      int  `json:"newer,omitzero"`      // that many members are of the next version: theirs is longer than we know
 	RealKey    bool `json:"realKey,omitzero"`    // sign and check every frame
 	DropAsleep bool `json:"dropAsleep,omitzero"` // a paused box loses frames instead of queueing them
@@ -59,7 +60,7 @@ func (h *History) World(trace func(string)) *World {
 		if h.PrimaryUp {
 			n.Config.Mode = cluster.PrimaryUp
 		}
-		n.Config.Safety, n.Config.Lock, n.newer = h.Safety, h.Lock, i < h.Newer
+		n.Config.Safety, n.Config.Lock, n.Config.Barrier, n.newer = h.Safety, h.Lock, h.Barrier, i < h.Newer
 	}
 	for _, f := range h.Faults {
 		if f.Kind == Claim || f.Kind == GiveUp {
@@ -69,6 +70,9 @@ func (h *History) World(trace func(string)) *World {
 	}
 	if w.quorum = h.Safety || h.Witnesses > 0; w.quorum {
 		w.settle += 4 * w.timing.Dead // votes are free again, a withdrawn bid is repeated
+	}
+	if h.Barrier {
+		w.settle += cluster.BarrierPatience
 	}
 	if h.PrimaryUp {
 		w.settle += (cluster.PrimaryHold + 10) * w.timing.Dead
@@ -168,7 +172,7 @@ func (g *generator) majority() {
 	case 2:
 		h.Safety = true
 	}
-	h.Lock = g.one(6)
+	h.Lock, h.Barrier = g.one(6), g.one(3)
 	if g.one(8) {
 		h.Newer = 1 + g.IntN(h.Members)
 	}

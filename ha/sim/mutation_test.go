@@ -77,7 +77,7 @@ var mutations = []mutation{
 	{"successor passes a bid", decideGo, "chosen == m.cfg.Self && !m.otherBids()", "chosen == m.cfg.Self", "a successor and a bidder take the role at once"},
 	{"out of sync counts for nothing", decideGo, "if a.inSync != b.inSync {", "if false {", "connections break at a takeover though another member has them"},
 	{"lock ignored", decideGo, "m.locked == \"\" && ", "", "the role goes back before the operator has looked"},
-	{"lockdown ignored", decideGo, "m.outvoted, m.obeyLockdown}", "m.outvoted}", "a member without a licence serves"},
+	{"lockdown ignored", decideGo, "m.outvoted, m.obeyLockdown, ", "m.outvoted, ", "a member without a licence serves"},
 	{"own sleep counts as silence", machineGo, "p.lastHeard, p.steady = min(m.now, p.lastHeard.Add(gap)), m.now", "p.steady = m.now", "a standby that missed heartbeats in its sleep takes the role"},
 	{"late shut order forgotten", machineGo, "case ShutLate:\n\t\tm.quietUntil = max(m.quietUntil, m.now.Add(m.cfg.Timing.Lease+ShutMargin))", "case ShutLate:", "it opens a gate that still shuts"},
 	{"deaf standby not noticed", echoGo, "if deaf == nil || vouched", "if true || vouched", "a path that works one way makes two actives"},

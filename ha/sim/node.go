@@ -282,6 +282,14 @@ func (n *Node) act(a cluster.Action) {
 		n.send(a)
 	case cluster.Announce:
 		n.announce()
+	case cluster.Barrier:
+		if boots := n.boots; n.w.rng.Uint64N(4) != 0 { // or its state sync does not answer
+			n.w.After(n.w.upTo(2*n.w.timing.Dead), func() {
+				if n.boots == boots {
+					n.Input(cluster.BarrierPassed{})
+				}
+			})
+		}
 	case cluster.KeepTerm:
 		n.disk = uint64(a)
 		n.w.checkKept(n, uint64(a))

@@ -77,6 +77,7 @@ func (s *shrinker) simplify() {
 		{b.PrimaryUp, func(h *History) { h.PrimaryUp = false }},
 		{b.Safety, func(h *History) { h.Safety = false }},
 		{b.Lock, func(h *History) { h.Lock = false }},
+		{b.Barrier, func(h *History) { h.Barrier = false }},
 		{b.Newer > 0, func(h *History) { h.Newer = 0 }},
 		{b.DropAsleep, func(h *History) { h.DropAsleep = false }},
 		{b.Seed > 9, func(h *History) { h.Seed = 1 }},
@@ -137,9 +138,9 @@ func (h *History) Story() string {
 	if h.Witnesses > 0 {
 		what = fmt.Sprintf(", %d witnesses", h.Witnesses)
 	}
-	for i, on := range []bool{h.PrimaryUp, h.Safety, h.Lock} {
+	for i, on := range []bool{h.PrimaryUp, h.Safety, h.Lock, h.Barrier} {
 		if on {
-			what += []string{", mode primary-up", ", safety", ", lock"}[i]
+			what += []string{", mode primary-up", ", safety", ", lock", ", barrier"}[i]
 		}
 	}
 	fmt.Fprintf(&b, "%d members%s, %d interfaces and sync; beat %v, lease %v, dead %v, silence %v; delay %v, jitter %v\n",
