@@ -46,9 +46,11 @@ type Config struct {
 	Mode           cluster.Mode
 	Interfaces     []Interface
 	Devices        []cluster.Device // reports from before, taken in first
-	StateDir       string           // the term is kept here
-	RunDir         string           // the farewell is left here for the supervisor
-	Log            *slog.Logger
+	// Barrier, if not nil, returns when the successor has every connection, or cannot; a planned hand-over waits for it.
+	Barrier  func(ctx context.Context, successor uint8)
+	StateDir string // the term is kept here
+	RunDir   string // the farewell is left here for the supervisor
+	Log      *slog.Logger
 }
 
 // Reply is the answer to an operator.
@@ -134,7 +136,7 @@ func New(cfg Config) (*Member, error) {
 func (m *Member) clusterConfig() cluster.Config {
 	c := cluster.Config{
 		Cluster: m.cfg.ClusterID, Self: m.cfg.Self, Members: m.cfg.Members, Serial: m.cfg.Serial,
-		Timing: m.cfg.Timing, Mode: m.cfg.Mode, Term: m.term.get(), Nonce: nonce(),
+		Timing: m.cfg.Timing, Mode: m.cfg.Mode, Term: m.term.get(), Nonce: nonce(), Barrier: m.cfg.Barrier != nil,
 	}
 	for _, f := range m.cfg.Interfaces {
 		c.Interfaces = append(c.Interfaces, cluster.Interface{Number: f.Number, Name: f.Name, NN: f.NN, Sync: f.Sync, Heartbeat: f.Heartbeat})
@@ -234,9 +236,36 @@ func (m *Member) Run(ctx context.Context) error {
 		}
 	}
 	m.loop(ctx)
+	m.part()
 	m.step(cluster.Leave{})
 	removeFarewell(m.cfg.RunDir)
 	return nil
+}
+
+// barrier waits for the successor's word, outside the machine's goroutine.
+func (m *Member) barrier(successor uint8) {
+	ctx, cancel := context.WithTimeout(context.Background(), cluster.BarrierPatience)
+	defer cancel()
+	m.cfg.Barrier(ctx, successor)
+	m.do(func() { m.step(cluster.BarrierPassed{}) })
+}
+
+// part hands the role over before this member leaves, if that takes a word from the successor: what it has not heard of
+// would be lost.
+func (m *Member) part() {
+	if m.cfg.Barrier == nil || !m.machine.Holds() {
+		return
+	}
+	if m.step(cluster.Deactivate{}); !m.reply.OK {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*cluster.BarrierPatience)
+	defer cancel()
+	for m.machine.Holds() && ctx.Err() == nil {
+		once, stop := context.WithTimeout(ctx, m.cfg.Timing.Beat)
+		m.loop(once)
+		stop()
+	}
 }
 
 // loop is the one goroutine in which the machine lives.
@@ -347,6 +376,8 @@ func (m *Member) act(decided cluster.Instant, a cluster.Action) {
 				}
 			}
 		}
+	case cluster.Barrier:
+		go m.barrier(a.Successor)
 	case cluster.KeepTerm:
 		m.term.keep(uint64(a))
 	case cluster.Reply:
