@@ -187,48 +187,93 @@ func TestOvertakenBeat(t *testing.T) {
 	}
 }
 
-// FuzzStep: no sequence of inputs makes the core panic or the term go back.
+// FuzzStep: no sequence of inputs makes the core panic, its term go back, its beats contradict its state, a member in
+// lockdown or without a majority serve, or the driver spin.
 func FuzzStep(f *testing.F) {
-	f.Add([]byte{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 200, 30})
+	f.Add([]byte{0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 200, 30})
+	f.Add([]byte{7, 200, 0, 0, 0, 10, 11, 1, 1, 10, 12, 3, 4, 50, 15, 1, 1})
 	f.Fuzz(func(t *testing.T, script []byte) {
-		m := machine(t, testConfig())
+		if len(script) == 0 {
+			return
+		}
+		cfg := testConfig()
+		cfg.Timing.Dead = 100 * time.Millisecond
+		cfg.Safety, cfg.Lock, cfg.Barrier = script[0]&1 != 0, script[0]&4 != 0, script[0]&8 != 0
+		if script[0]&2 != 0 {
+			cfg.Witnesses = []Member{{ID: 9}}
+		}
+		m, err := New(cfg, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		script = script[1:]
 		now, term, seq := Instant(0), uint64(0), uint64(0)
 		for i := 0; i+3 < len(script); i += 4 {
 			now += Instant(script[i]) * Instant(time.Millisecond)
 			x, y := script[i+2], script[i+3]
-			switch script[i+1] % 11 {
-			case 0:
-				m.Step(now, Tick{})
-			case 1, 2:
-				seq++
-				hear(m, now, seq+uint64(x%3), func(b *wire.Beat) {
-					b.Flags, b.Nonce, b.Demotion = wire.Flags(y), 22+uint64(x>>5), uint16(x)
-					b.State, b.Term = wire.State(x%8), uint64(y)
-				})
-			case 3:
-				m.Step(now, Link{Interface: int(x) - 3, Up: y&1 == 0, Missing: y&2 == 0})
-			case 4:
-				m.Step(now, Device{Name: string(rune('a' + x%3)), State: DeviceState(y % 3), Timeout: time.Duration(x) * time.Millisecond})
-			case 5:
-				m.Step(now, Connections(uint32(x)*uint32(y)))
-			case 6:
-				m.Step(now, Activate{})
-			case 7:
-				m.Step(now, Deactivate{})
-			case 8:
-				m.Step(now, GateLost{Why: "fuzz"})
-			case 9:
-				m.Step(now, Refused{Interface: int(x), Reason: wire.BadTag})
-			case 10:
-				m.Step(now-Instant(x), Tick{}) // a driver whose clock goes back
+			seq++
+			for _, a := range m.Step(now, fuzzed(m, script[i+1], x, y, seq)) {
+				s, ok := a.(Send)
+				switch {
+				case !ok:
+				case (s.Beat.Order == wire.Keep || s.Beat.Order == wire.Open) != s.Beat.Has(wire.Holder):
+					t.Fatalf("order %d in a beat with flags %b", s.Beat.Order, s.Beat.Flags)
+				case s.Beat.Has(wire.Holder) && s.By < m.now:
+					t.Fatalf("a holder's beat at %v that may leave until %v only", m.now, s.By)
+				}
 			}
 			v := m.View()
 			if v.Term < term {
 				t.Fatalf("term went from %d to %d", term, v.Term)
 			}
-			term = v.Term
+			if term = v.Term; m.Holds() && v.Demotion == wire.Ineligible {
+				t.Fatal("a member in lockdown holds the role")
+			}
+			for n := 0; m.Deadline() <= m.now; n++ {
+				if m.Step(m.now, Tick{}); n > 20 {
+					t.Fatalf("its deadline %v stays in the past at %v", m.Deadline(), m.now)
+				}
+			}
 		}
 	})
+}
+
+// fuzzed is an input made of four bytes.
+func fuzzed(m *Machine, kind, x, y byte, seq uint64) Input {
+	switch kind % 17 {
+	case 1, 2, 3:
+		b := wire.Beat{Version: 1, Cluster: 7, Member: 2 + x>>6*7%8, State: wire.State(x % 10), Interface: 1 + y%3, NN: 1 + y%3, Nonce: 22 + uint64(x>>5), Seq: seq + uint64(x%3),
+			Flags: wire.Flags(y), Term: uint64(y), Demotion: uint16(x), Vote: y % 10, Successor: x % 9,
+			Heard: []wire.Heard{{Member: 1, Nonce: m.cfg.Nonce, Seq: m.seq - min(m.seq, uint64(y>>6))}, {Member: 3, Nonce: uint64(x), Seq: seq}}}
+		return BeatReceived{Interface: int(y % 3), Beat: b}
+	case 4:
+		return Link{Interface: int(x) - 3, Up: y&1 == 0, Missing: y&2 == 0}
+	case 5:
+		return Device{Name: string(rune('a' + x%3)), State: DeviceState(y % 4), Timeout: time.Duration(x) * time.Millisecond}
+	case 6:
+		return Connections(uint32(x) * uint32(y))
+	case 7:
+		return Activate{Force: x&1 != 0}
+	case 8:
+		return Deactivate{To: x % 10, For: time.Duration(y) * time.Millisecond}
+	case 9:
+		return GateLost{Why: "fuzz"}
+	case 10:
+		return Refused{Interface: int(x), Reason: wire.BadTag}
+	case 11:
+		return SyncState{InSync: x&1 != 0}
+	case 12:
+		return Watch{Interface: int(x) - 1, Heartbeat: y&1 != 0, Monitored: y&2 != 0}
+	case 13:
+		return Busy(x&1 != 0)
+	case 14:
+		return ClearLock{}
+	case 15:
+		return BarrierPassed{}
+	case 16:
+		return Unregister{Name: string(rune('a' + x%3))}
+	}
+	return Tick{}
 }
 
 // logsOf collects the events of a name.
