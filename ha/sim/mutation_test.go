@@ -158,9 +158,9 @@ func (m mutation) build(t *testing.T) (bin string) {
 
 // hunt runs the tests of a mutated package and returns the first thing they found, or nothing.
 func hunt(bin string, args ...string) string {
-	out, err := exec.Command(bin, append(args, "-test.timeout", "60s")...).CombinedOutput()
-	if err == nil {
-		return ""
+	out, err := exec.Command(bin, append(args, "-test.timeout", "10m")...).CombinedOutput()
+	if err == nil || strings.Contains(string(out), "panic: test timed out") {
+		return "" // a slow machine finds nothing
 	}
 	if hits := found.FindAllString(string(out), -1); hits != nil {
 		for _, h := range hits {
