@@ -29,7 +29,6 @@ type Member struct {
 type Interface struct {
 	Number    uint8 // the same on all members for the same LAN
 	Name      string
-	Sync      bool
 	Heartbeat bool // one without heartbeats cannot fall silent
 }
 

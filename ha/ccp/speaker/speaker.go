@@ -134,7 +134,7 @@ func New(cfg Config) (*Speaker, error) {
 	s := &Speaker{cfg: cfg, key: key, start: time.Now(), group: Group(cfg.Cluster), peers: map[uint8]*peer{}, refusals: map[ccp.Reason]*refusal{},
 		frames: make(chan received, 32), answers: make(chan probe.Answer, 64), stateAt: -statePeriod}
 	for _, f := range cfg.Interfaces {
-		pc.Interfaces = append(pc.Interfaces, probe.Interface{Number: f.Number, Name: f.Name, Sync: f.Sync, Heartbeat: f.Heartbeat})
+		pc.Interfaces = append(pc.Interfaces, probe.Interface{Number: f.Number, Name: f.Name, Heartbeat: f.Heartbeat})
 		s.ifaces = append(s.ifaces, &iface{Interface: f, addresses: map[uint8]netip.Addr{}, openAt: -reopen, knownAt: -knownPeriod})
 	}
 	for _, m := range cfg.Members {
