@@ -29,6 +29,7 @@ type iface struct {
 	knownAt   time.Duration        // last read from the kernel
 	addresses map[uint8]netip.Addr // peers' private addresses, by their word
 	asked     int                  // how often they were asked for them
+	query     bool                 // a new boot of a peer is to be asked for its state
 	busy      bool                 // a solicitation is under way
 
 	logged   probe.Verdict

@@ -200,10 +200,7 @@ func (s *Speaker) look(v View) {
 			*q = peer{boot: p.Boot, at: -fresh}
 			for _, f := range s.ifaces {
 				delete(f.addresses, p.ID)
-				f.asked = 0
-			}
-			if p.Boot != 0 {
-				s.everywhere(ccp.QueryState{})
+				f.asked, f.query = 0, p.Boot != 0
 			}
 		}
 	}
@@ -254,8 +251,14 @@ func (s *Speaker) own() []ccp.State {
 	return out
 }
 
-// speak sends MY_STATE once a second and when it has changed, and asks peers for their addresses.
+// speak sends MY_STATE once a second and when it has changed, and asks peers for theirs and for their addresses.
 func (s *Speaker) speak() {
+	for i, f := range s.ifaces {
+		if f.query && f.current() != nil {
+			f.query = false
+			s.send(i, ccp.Everyone, 0, ccp.QueryState{}, nil)
+		}
+	}
 	states := s.own()
 	changed := !slices.Equal(states, s.states)
 	if !changed && s.now()-s.stateAt < statePeriod {
@@ -272,14 +275,6 @@ func (s *Speaker) speak() {
 			if periodic {
 				s.askAddresses(i, f)
 			}
-		}
-	}
-}
-
-func (s *Speaker) everywhere(m ccp.Message) {
-	for i, f := range s.ifaces {
-		if f.Heartbeat {
-			s.send(i, ccp.Everyone, 0, m, nil)
 		}
 	}
 }
