@@ -25,6 +25,10 @@ type iface struct {
 	openAt time.Duration // last attempt
 	mac    wire.MAC
 
+	frames    uint64        // the NIC's counter of received frames
+	countedAt time.Duration // when it was read
+	droppedAt time.Duration // when the kernel was asked what it dropped
+
 	known     []netip.Addr         // neighbours worth asking
 	knownAt   time.Duration        // last read from the kernel
 	addresses map[uint8]netip.Addr // peers' private addresses, by their word
@@ -48,11 +52,12 @@ func (s *Speaker) open(i int, f *iface, wg *sync.WaitGroup, done <-chan struct{}
 	switch present := s.view.Links[i].Present; {
 	case p != nil && !present:
 		f.close()
-	case p != nil:
+	case p != nil && s.now()-f.droppedAt >= statePeriod:
+		f.droppedAt = s.now()
 		if n := p.Dropped(); n > 0 {
 			s.refuse(i, ccp.Flood, n)
 		}
-	case present && f.Heartbeat && s.now()-f.openAt >= reopen:
+	case p == nil && present && f.Heartbeat && s.now()-f.openAt >= reopen:
 		f.openAt = s.now()
 		ifi, err := net.InterfaceByName(f.Device)
 		if err != nil || len(ifi.HardwareAddr) != 6 {

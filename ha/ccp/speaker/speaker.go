@@ -70,13 +70,15 @@ type Link struct{ Present, Up bool }
 
 // Timing of the speaker.
 const (
-	lookPeriod  = 100 * time.Millisecond
+	lookPeriod  = 200 * time.Millisecond
 	statePeriod = time.Second
 	// fresh is how long a MY_STATE counts as its sender's opinion: three are lost then.
 	fresh = 3*statePeriod + statePeriod/2
 	// hold is how long a side of ours that had failed must be good again to count as good.
 	hold     = 5 * time.Second
 	timeUnit = 100 * time.Millisecond
+	// countPeriod is how often a NIC's counters are read.
+	countPeriod = 500 * time.Millisecond
 	// knownPeriod is how often the kernel is asked for neighbours while all is well.
 	knownPeriod = 30 * time.Second
 	maxKnown    = 2 * ccp.MaxReported
@@ -211,11 +213,14 @@ func (s *Speaker) look(v View) {
 	for i, f := range s.ifaces {
 		l := probe.Link{Present: v.Links[i].Present, Up: v.Links[i].Up, Neighbours: f.known}
 		if l.Present && f.Heartbeat {
-			l.Frames = f.framesReceived()
+			if s.now()-f.countedAt >= countPeriod {
+				f.frames, f.countedAt = f.framesReceived(), s.now()
+			}
 			if s.now()-f.knownAt >= knownPeriod {
 				f.refresh(s.now())
 			}
 		}
+		l.Frames = f.frames
 		facts.Links = append(facts.Links, l)
 	}
 	s.do(s.probe.Step(probe.Instant(s.now()), facts))
