@@ -242,7 +242,7 @@ func (m *Machine) findPeer(f *iface, id uint8, deaf, proved bool) finding {
 	v, name := &f.view[id], m.peers[id].name
 	replied := v.replied >= f.since && m.now.Sub(v.replied) < m.memory(f)
 	theirs := m.better(f, id)
-	frames := f.framed >= f.silent.Add(ReplyMargin) && m.now.Sub(f.framed) < m.memory(f)
+	frames := f.framed >= f.silent.Add(m.cfg.Silence) && m.now.Sub(f.framed) < m.memory(f)
 	switch {
 	case !proved && theirs && !frames:
 		return ours(v.proof, "our side: nothing at all is received; neighbours answer %s, not us", name)
