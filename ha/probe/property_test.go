@@ -45,7 +45,7 @@ func (w *world) unsteady(r *rand.Rand) {
 // TestNobodyIsBlamedForTheLAN: LANs die and come back, at any time, members too; CCP is late and lossy. No port has
 // failed, so no member may say that its side has, not for a moment: each would cost a role.
 func TestNobodyIsBlamedForTheLAN(t *testing.T) {
-	seeds(t, 300, func(t testing.TB, r *rand.Rand) {
+	seeds(t, 200, func(t testing.TB, r *rand.Rand) {
 		w := newWorld(t, 2+r.IntN(3), 3, r.IntN(3))
 		w.unsteady(r)
 		for range 15 {
@@ -71,7 +71,7 @@ func TestNobodyIsBlamedForTheLAN(t *testing.T) {
 // TestOursIsTrue: ports fail in every way. Whoever takes a failure on itself has had one in the last seconds, and as long as
 // ports fail one at a time, nobody else does.
 func TestOursIsTrue(t *testing.T) {
-	seeds(t, 300, func(t testing.TB, r *rand.Rand) {
+	seeds(t, 200, func(t testing.TB, r *rand.Rand) {
 		w := newWorld(t, 2+r.IntN(3), 3, 1+r.IntN(3))
 		w.unsteady(r)
 		failed := map[[2]int]Instant{} // member, LAN: failed last at
