@@ -22,11 +22,14 @@ import (
 
 var keepCapture = flag.String("keep-capture", "", "write the captured CCP exchange to this file (ha/ccp/testdata/exchange.pcap is one)")
 
-// captureCCP records the CCP packets that the members send on the LAN, as they come out of the switch, until stop. The
+// captureCCP records the CCP packets that the members send on all networks, as they come out of the switch, until stop. The
 // result is a capture file in the classic format.
 func captureCCP(t *testing.T, p *pair.Pair) (stop func() []byte) {
 	all := p.Switch.RawAll()
-	ports := []int{p.Switch.Index("client-eth0"), p.Switch.Index("a-lan"), p.Switch.Index("b-lan")}
+	var ports []int
+	for _, name := range []string{"a-lan", "b-lan", "a-wan", "b-wan", "a-sync", "b-sync"} {
+		ports = append(ports, p.Switch.Index(name))
+	}
 	be := bin.BigEndian
 	file := be.AppendUint32(nil, 0xA1B2C3D4)
 	file = append(file, 0, 2, 0, 4)
@@ -110,14 +113,15 @@ func TestTsharkReadsTheWire(t *testing.T) {
 		"1|6|||||||10.1.0.2":    false,
 		"2|6|||||||10.1.0.3":    false,
 	}
-	const below = "CPHA|1|1|255|01:00:5e:7f:00:07|239.255.0.7||7|1|"
+	const below = "CPHA|1|1|255|01:00:5e:7f:00:07|239.255.0.7||7|"
 	for i, line := range lines {
 		rest, ok := strings.CutPrefix(line, below)
 		if !ok {
 			t.Errorf("packet %d: %s\nwant %s…", i+1, line, below)
 			continue
 		}
-		_, said, _ := strings.Cut(rest, "|") // the receiver is anybody's
+		_, said, _ := strings.Cut(rest, "|") // by which interface
+		_, said, _ = strings.Cut(said, "|")  // and to whom
 		if _, known := wanted[said]; known {
 			wanted[said] = true
 		}

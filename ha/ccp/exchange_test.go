@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestExchange decodes what two members of version 1 said to each other on a LAN, captured from real processes
+// TestExchange decodes what two members of version 1 said to each other, captured from real processes
 // (firmware/twinkeep, TestTsharkReadsTheWire): what is on the wire today later versions must still read.
 func TestExchange(t *testing.T) {
 	file, err := os.ReadFile("testdata/exchange.pcap")
@@ -27,7 +27,7 @@ func TestExchange(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%v in\n%x", err, frame)
 		}
-		if w := windows[p.Source]; w == nil || !w.Accept(p.Nonce, p.Seq) || p.Cluster != 7 || p.Interface != 1 {
+		if w := windows[p.Source]; w == nil || !w.Accept(p.Nonce, p.Seq) || p.Cluster != 7 || p.Interface < 1 || p.Interface > 3 {
 			t.Errorf("packet %+v", p)
 		}
 		if w := windows[p.Source]; w.Accept(p.Nonce, p.Seq) {
