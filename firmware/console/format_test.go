@@ -73,6 +73,22 @@ func sickStatus() member.Status {
 	return s
 }
 
+// disputedStatus is of three members, one of which two do not agree on, with verdicts of interface probing.
+func disputedStatus() member.Status {
+	s := activeStatus()
+	opinion := func(by uint8, name, state string) member.Opinion {
+		return member.Opinion{Member: by, Name: name, State: state, Age: 300 * ms}
+	}
+	s.Opinions = []member.Opinion{opinion(2, "gw-b", "ACTIVE"), opinion(3, "gw-c", "ACTIVE")}
+	s.Peers[0].Opinions = []member.Opinion{opinion(2, "gw-b", "STANDBY"), opinion(3, "gw-c", "DOWN")}
+	s.Peers = append(s.Peers, member.PeerStatus{Member: 3, Name: "gw-c", Alive: true, State: "ACTIVE!", Priority: 90, LastHeard: 9 * ms, LastOn: "G1",
+		Opinions: []member.Opinion{opinion(3, "gw-c", "ACTIVE")}})
+	s.Interfaces[0].Verdict = &member.VerdictStatus{Kind: "one-way", Text: "path one way only: gw-b hears us, we do not hear gw-b; neighbours answer both", Since: 12_300 * ms}
+	s.Interfaces = append(s.Interfaces, member.InterfaceStatus{Name: "G4", Device: "G4", Present: true, Carrier: true, LastHeard: -1})
+	s.Control = member.ControlStatus{Sent: 120, Received: 118, Rejected: map[string]uint64{"replay": 2, "bad_tag": 40}}
+	return s
+}
+
 func prefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
 func addr(s string) netip.Addr     { return netip.MustParseAddr(s) }
 
@@ -142,12 +158,14 @@ func appliedStatus() api.NodeStatus {
 
 func TestFormat(t *testing.T) {
 	tests := map[string]func(io.Writer){
-		"ha-active":              func(w io.Writer) { writeHA(w, activeStatus()) },
-		"ha-down":                func(w io.Writer) { writeHA(w, sickStatus()) },
-		"cluster-state-active":   func(w io.Writer) { writeCluster(w, activeStatus()) },
-		"cluster-state-down":     func(w io.Writer) { writeCluster(w, sickStatus()) },
-		"cluster-interfaces":     func(w io.Writer) { writeClusterInterfaces(w, activeStatus()) },
-		"cluster-interfaces-bad": func(w io.Writer) { writeClusterInterfaces(w, sickStatus()) },
+		"ha-active":                 func(w io.Writer) { writeHA(w, activeStatus()) },
+		"ha-down":                   func(w io.Writer) { writeHA(w, sickStatus()) },
+		"cluster-state-active":      func(w io.Writer) { writeCluster(w, activeStatus()) },
+		"cluster-state-down":        func(w io.Writer) { writeCluster(w, sickStatus()) },
+		"cluster-state-three":       func(w io.Writer) { writeCluster(w, disputedStatus()) },
+		"cluster-interfaces-probed": func(w io.Writer) { writeClusterInterfaces(w, disputedStatus()) },
+		"cluster-interfaces":        func(w io.Writer) { writeClusterInterfaces(w, activeStatus()) },
+		"cluster-interfaces-bad":    func(w io.Writer) { writeClusterInterfaces(w, sickStatus()) },
 		"cluster-events": func(w io.Writer) {
 			writeEvents(w, []member.Event{
 				{Seq: 1, Uptime: 4012 * ms, Severity: "info", Name: "started", Text: "cluster 7, member 1"},

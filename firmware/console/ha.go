@@ -139,6 +139,7 @@ func writeCluster(w io.Writer, s member.Status) {
 			row(l.cells...)
 		}
 	})
+	writeOpinions(w, s)
 	fmt.Fprintf(w, "\nLast change: %s ago, %s\n", long(time.Duration(s.StateSince)), either(s.Reason, "no reason given"))
 	fmt.Fprintf(w, "Failovers:   %d", s.Failover.Count)
 	if s.Failover.Last != "" {
@@ -154,15 +155,16 @@ func writeCluster(w io.Writer, s member.Status) {
 }
 
 func writeClusterInterfaces(w io.Writer, s member.Status) {
-	table(w, "NAME|LINK|HEARTBEAT|ADDRESS|SHARED MAC|SENT|RECEIVED|LAST HEARD|PROBLEM", func(row func(...any)) {
+	table(w, "NAME|LINK|HEARTBEAT|ADDRESS|SHARED MAC|SENT|RECEIVED|LAST HEARD|VERDICT|PROBLEM", func(row func(...any)) {
 		for _, i := range s.Interfaces {
 			name, beats := i.Name, yes(i.Heartbeat)
 			if i.Sync {
 				name += " (sync)"
 			}
-			row(name, link(i.Present, i.Carrier), beats, i.Address, i.SharedMAC, i.Sent, i.Received, short(time.Duration(i.LastHeard)), i.Problem)
+			row(name, link(i.Present, i.Carrier), beats, i.Address, i.SharedMAC, i.Sent, i.Received, short(time.Duration(i.LastHeard)), verdict(i), i.Problem)
 		}
 	})
+	writeVerdicts(w, s)
 	if len(s.VIPs) > 0 {
 		fmt.Fprintln(w)
 		table(w, "SHARED ADDRESS|INTERFACE|DEVICE|SHARED MAC", func(row func(...any)) {
@@ -177,6 +179,7 @@ func writeClusterInterfaces(w io.Writer, s member.Status) {
 			fmt.Fprintf(w, "  %8d  %s\n", s.Rejected[reason], reason)
 		}
 	}
+	writeControl(w, s)
 }
 
 func link(present, carrier bool) string {

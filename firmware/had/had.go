@@ -86,6 +86,7 @@ func (d *daemon) life(ctx context.Context) {
 	if len(late) > 0 {
 		go d.await(ctx, late)
 	}
+	go activeCheck(ctx, m)
 	if err := m.Run(ctx); err != nil {
 		d.Log.Error("the member ended", "err", err)
 	}

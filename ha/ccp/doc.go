@@ -77,7 +77,8 @@
 //	  4   2 version of the sender, ≥ 1
 //	  6   8 boot nonce
 //	 14   8 sequence, grows by one with every CCP packet of this boot
-//	 22   x extension area, 0..512; whatever a reader does not know it skips
+//	 22   x extension area, 0..512: elements of type (1), length (1) and data; whatever a reader does not know it
+//	        skips. Type 1 is a [Report], in IF_PROBE_REQ and IF_PROBE_REPLY
 //	     16 tag: HMAC-SHA-256, first 16 bytes, over the payload from the header's magic to here
 //
 // The tag's key is derived from the cluster key with a label of CCP's own, so a heartbeat's tag is never

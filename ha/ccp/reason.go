@@ -9,7 +9,9 @@ type Reason = wire.Reason
 
 // Reasons of CCP alone.
 const (
-	NotCCP        Reason = "not_ccp"        // another protocol on UDP 8116, or not IPv4/UDP 8116 at all
-	ForeignCCP    Reason = "foreign_ccp"    // another product's CCP: a ClusterXL cluster on the same LAN
-	UnknownOpcode Reason = "unknown_opcode" // authentic, but of a later version or of none
+	NotCCP        Reason = "not_ccp"         // another protocol on UDP 8116, or not IPv4/UDP 8116 at all
+	ForeignCCP    Reason = "foreign_ccp"     // another product's CCP: a ClusterXL cluster on the same LAN
+	UnknownOpcode Reason = "unknown_opcode"  // authentic, but of a later version or of none
+	Myself        Reason = "ccp_from_myself" // our own packet came back: a mirrored port, a loop, or two members with one ID
+	Flood         Reason = "flood"           // more than is looked at; the rest is left to the kernel to drop
 )

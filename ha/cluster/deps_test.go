@@ -29,9 +29,9 @@ var forbidden = map[string]string{
 // clock functions of package time.
 var clock = []string{"Now", "Since", "Until", "Sleep", "After", "AfterFunc", "Tick", "NewTimer", "NewTicker"}
 
-// TestCoreIsPure keeps ha/cluster and ha/wire free of the world (ARCHITECTURE.md).
+// TestCoreIsPure keeps ha/cluster, ha/probe and the codecs free of the world (ARCHITECTURE.md).
 func TestCoreIsPure(t *testing.T) {
-	for _, dir := range []string{".", "../wire", "../ccp", "../internal/udp4"} {
+	for _, dir := range []string{".", "../wire", "../ccp", "../probe", "../internal/udp4"} {
 		files, err := filepath.Glob(filepath.Join(dir, "*.go"))
 		if err != nil || len(files) == 0 {
 			t.Fatalf("no Go files in %s (%v)", dir, err)
@@ -53,7 +53,7 @@ func checkFile(t *testing.T, name string, f *ast.File) {
 	for _, i := range f.Imports {
 		path, _ := strconv.Unquote(i.Path.Value)
 		for bad, why := range forbidden {
-			if path == bad || strings.HasSuffix(bad, "/") && strings.HasPrefix(path, bad) && path != "github.com/twinkeep/twinkeep/ha/wire" && path != "github.com/twinkeep/twinkeep/ha/internal/udp4" {
+			if path == bad || strings.HasSuffix(bad, "/") && strings.HasPrefix(path, bad) && path != "github.com/twinkeep/twinkeep/ha/wire" && path != "github.com/twinkeep/twinkeep/ha/internal/udp4" && path != "github.com/twinkeep/twinkeep/ha/ccp" {
 				t.Errorf("%s imports %s: %s", name, path, why)
 			}
 		}

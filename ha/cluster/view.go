@@ -25,6 +25,7 @@ type View struct {
 	Interfaces  []InterfaceView
 	Devices     []DeviceView
 	Refused     map[wire.Reason]uint64
+	Nonce       uint64     // of this boot
 	Failovers   []Failover // newest last
 	Count       uint64     // of failovers since the start
 }
@@ -44,6 +45,8 @@ type PeerView struct {
 	LastHeard   Instant
 	LastOn      int // interface index, -1 if never
 	Gone        string
+	Boot        uint64    // nonce of the boot that is believed in, 0 if none
+	HeardOn     []Instant // newest heartbeat by interface index, -1 if never
 }
 
 // InterfaceView is one interface in a [View].
@@ -59,7 +62,7 @@ func (m *Machine) View() View {
 	v := View{
 		State: m.state, Since: m.since, Reason: m.reason, Term: m.term, Designated: m.designated(),
 		Demotion: m.demotion(), InSync: m.inSync, Priority: m.priority(), Connections: m.connections,
-		Problems: m.problems(), Refused: map[wire.Reason]uint64{}, Failovers: slices.Clone(m.failovers), Count: m.count,
+		Problems: m.problems(), Nonce: m.cfg.Nonce, Refused: map[wire.Reason]uint64{}, Failovers: slices.Clone(m.failovers), Count: m.count,
 	}
 	if m.active() {
 		v.Holder = m.cfg.Self
@@ -76,7 +79,13 @@ func (m *Machine) View() View {
 		}
 		w := PeerView{ID: p.id, Name: c.Name, Alive: p.alive, State: wire.Lost, Term: p.view.Term, Priority: p.priority,
 			Demotion: p.view.Demotion, InSync: p.view.Has(wire.InSync), Connections: p.view.Connections,
-			Heard: p.lastOn >= 0, LastHeard: p.lastHeard, LastOn: p.lastOn, Gone: p.gone}
+			Heard: p.lastOn >= 0, LastHeard: p.lastHeard, LastOn: p.lastOn, Gone: p.gone, Boot: p.nonce}
+		for i := range m.links {
+			w.HeardOn = append(w.HeardOn, -1)
+			if p.heard[i].count > 0 {
+				w.HeardOn[i] = p.heard[i].at
+			}
+		}
 		if p.alive {
 			w.State = p.view.State
 		}

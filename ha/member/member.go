@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/twinkeep/twinkeep/ha/ccp/speaker"
 	"github.com/twinkeep/twinkeep/ha/cluster"
 	"github.com/twinkeep/twinkeep/ha/gate"
 	"github.com/twinkeep/twinkeep/ha/port"
@@ -70,6 +71,7 @@ type Member struct {
 	stop   chan struct{} // closed when the member is done
 	doubt  chan struct{} // asks for a look at the kernel's gate right now
 
+	ccp      *speaker.Speaker
 	events   *eventLog
 	term     *termFile
 	lastLive cluster.Instant // when the last Keep or Open beat really left
@@ -123,6 +125,9 @@ func New(cfg Config) (*Member, error) {
 		return nil, err
 	}
 	m.machine = machine
+	if m.ccp, err = m.newSpeaker(); err != nil {
+		return nil, err
+	}
 	for _, f := range cfg.Interfaces {
 		m.ports = append(m.ports, &portState{Interface: f})
 	}
@@ -230,6 +235,7 @@ func (m *Member) Run(ctx context.Context) error {
 		m.step(d)
 	}
 	m.watch()
+	go m.ccp.Run(m.stop)
 	for i, p := range m.ports {
 		if !p.present || p.port == nil || p.vipErr != "" {
 			m.step(cluster.Link{Interface: i, Missing: !p.present})

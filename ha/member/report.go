@@ -113,6 +113,7 @@ func (m *Member) Status() (Status, error) {
 		s.Gate = GateStatus{Open: g.Open, Draining: g.Draining}
 	}
 	s.RSS = residentBytes()
+	m.addControl(&s)
 	return s, nil
 }
 

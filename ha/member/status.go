@@ -33,6 +33,10 @@ type Status struct {
 	// Rejected counts received frames that were refused, by reason.
 	Rejected map[string]uint64 `json:"rejected,omitempty"`
 	Failover FailoverStatus    `json:"failover"`
+	// Opinions is what the other members think of this one.
+	Opinions []Opinion `json:"opinions,omitempty"`
+	// Control counts the packets of the Cluster Control Protocol.
+	Control ControlStatus `json:"ccp"`
 	// RSS is the resident memory of had in bytes.
 	RSS uint64 `json:"rss"`
 }
@@ -74,6 +78,8 @@ type PeerStatus struct {
 	Connections uint32   `json:"connections"`
 	LastHeard   Duration `json:"last_heard"` // age of the newest accepted heartbeat, -1ns if none
 	LastOn      string   `json:"last_on"`    // interface it arrived on
+	// Opinions is what the other members think of it, itself included, but not this one: that is State.
+	Opinions []Opinion `json:"opinions,omitempty"`
 }
 
 // InterfaceStatus is one interface that carries heartbeats or VIPs.
@@ -94,6 +100,8 @@ type InterfaceStatus struct {
 	// LastHeard is the age of the newest peer heartbeat on this interface, -1ns if none.
 	LastHeard Duration `json:"last_heard"`
 	Problem   string   `json:"problem,omitempty"`
+	// Verdict says whose side failed, with the evidence; empty while all living members are heard.
+	Verdict *VerdictStatus `json:"verdict,omitempty"`
 }
 
 // DeviceStatus is one critical device.
