@@ -18,7 +18,7 @@ const (
 	TrailerMagic = 0x5443
 
 	TagLen       = wire.TagLen
-	MaxMembers   = wire.MaxHeard
+	MaxMembers   = wire.MaxMembers
 	MaxExtension = wire.MaxExtension
 	MaxHash      = 512
 	// MaxSync leaves room for the longest extension area.

@@ -60,6 +60,9 @@ func (m *Member) look() (v speaker.View, ok bool) {
 		w, now := m.machine.View(), m.now()
 		v = speaker.View{Nonce: w.Nonce, State: w.State}
 		for _, p := range w.Peers {
+			if p.ID > ccp.MaxMembers {
+				continue // witnesses do not speak CCP
+			}
 			q := speaker.Peer{ID: p.ID, Alive: p.Alive, Boot: p.Boot, State: p.State}
 			for _, at := range p.HeardOn {
 				age := ccp.Unheard
