@@ -124,6 +124,7 @@ func TestPausedActive(t *testing.T) {
 		t.Run(fmt.Sprintf("%v dead times", factor), func(t *testing.T) {
 			p := started(t)
 			stop := p.Watch()
+			p.Wait("traffic before the pause", p.Reachable) // so that the capture has seen its owner
 			had := p.A.Had()
 			syscall.Kill(had, syscall.SIGSTOP)
 			time.Sleep(time.Duration(factor * float64(dead)))
