@@ -75,7 +75,7 @@ func TestWhoseSideFailed(t *testing.T) {
 		chains []string
 		a, b   string // verdicts
 	}{
-		{"the switch is dead", []string{drop("ingress", "a-lan"), drop("ingress", "b-lan"), drop("ingress", "client-eth0")},
+		{"the switch is dead", []string{drop("ingress", "a-lan"), drop("ingress", "b-lan"), drop("egress", "a-lan"), drop("egress", "b-lan")}, // what the bridge itself says, too
 			"lan: the LAN: nothing is received here nor at gw-b", "lan: the LAN: nothing is received here nor at gw-a"},
 		{"b does not reach a", []string{"type filter hook egress device a-lan priority 0;"},
 			"one-way: path one way only: gw-b hears us, we do not hear gw-b; neighbours answer both", "one-way: path one way only: we hear gw-a, gw-a does not hear us; neighbours answer both"},
