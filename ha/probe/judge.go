@@ -168,7 +168,7 @@ func (m *Machine) find(f *iface, silent, deaf []uint8, living int) finding {
 		case m.now.Sub(f.framed) < m.memory(f):
 			return found(Alone, "no other member is alive; frames arrive here")
 		}
-		return found(Unknown, "nothing is received, and no other member is alive to compare with")
+		return found(Alone, "nothing is received, and no other member is alive to compare with")
 	}
 	if worst, ok := m.unheard(f, deaf, living); ok && !proved {
 		return worst

@@ -44,7 +44,7 @@ func TestVerdicts(t *testing.T) {
 		{"heartbeats are filtered", 2, 2, func(w *world) { w.blind[way{l, 1, 2}], w.blind[way{l, 2, 1}] = true, true },
 			"filtered: CCP of b arrives, its heartbeats do not", "filtered: CCP of a arrives, its heartbeats do not"},
 		{"b is off", 2, 2, func(w *world) { w.dead[2] = true }, "alone: no other member is alive; neighbours answer here", ""},
-		{"b is off, nobody to ask", 2, 0, func(w *world) { w.dead[2] = true }, "unknown: nothing is received, and no other member is alive to compare with", ""},
+		{"b is off, nobody to ask", 2, 0, func(w *world) { w.dead[2] = true }, "alone: nothing is received, and no other member is alive to compare with", ""},
 		{"three members, a's port is dead, nobody else", 3, 0, func(w *world) { w.port[1][l].noRX, w.port[1][l].noTX = true, true },
 			"ours: our side: nothing at all is received; neighbours answer b, not us", "theirs: a's side: neighbours answer here, a alone is silent and receives nothing at all"},
 		{"three members, b only receives", 3, 0, func(w *world) { w.port[2][l].noTX = true },

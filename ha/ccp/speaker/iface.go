@@ -1,6 +1,7 @@
 package speaker
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/twinkeep/twinkeep/ha/ccp"
+	"github.com/twinkeep/twinkeep/ha/cluster"
 	"github.com/twinkeep/twinkeep/ha/port"
 	"github.com/twinkeep/twinkeep/ha/probe"
 	"github.com/twinkeep/twinkeep/ha/wire"
@@ -20,10 +22,11 @@ import (
 // iface is one NIC at run time.
 type iface struct {
 	Interface
-	mu     sync.Mutex
-	port   *port.Control // nil while it is not open; mu
-	openAt time.Duration // last attempt
-	mac    wire.MAC
+	mu      sync.Mutex
+	port    *port.Control // nil while it is not open; mu
+	openAt  time.Duration // last attempt
+	problem string        // why it failed
+	mac     wire.MAC
 
 	frames    uint64        // the NIC's counter of received frames
 	countedAt time.Duration // when it was read
@@ -65,8 +68,13 @@ func (s *Speaker) open(i int, f *iface, wg *sync.WaitGroup, done <-chan struct{}
 		}
 		p, err := port.OpenControl(f.Device, ccp.Port, s.group)
 		if err != nil {
-			return // the member names what is wrong with a NIC; CCP tries again
+			if f.problem != err.Error() {
+				f.problem = err.Error()
+				s.cfg.Event(cluster.Log{Severity: cluster.Warning, Name: EvOpen, Text: fmt.Sprintf("no CCP on %s: %v; trying again", f.Name, err)})
+			}
+			return
 		}
+		f.problem = ""
 		f.mac = wire.MAC(ifi.HardwareAddr)
 		f.mu.Lock()
 		f.port = p

@@ -87,6 +87,7 @@ const (
 // Names of events.
 const (
 	EvProbe   = "interface_probe"
+	EvOpen    = "ccp_not_open"
 	EvRefused = "ccp_refused"
 )
 
