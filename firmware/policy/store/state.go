@@ -39,6 +39,8 @@ type Entry struct {
 	Refused string `json:"refused,omitempty"`
 	// Pinned entries are kept however old they become: commits that never reached the peer.
 	Pinned bool `json:"pinned,omitempty"`
+	// Abandoned commits were given up by the operator for the cluster's policy. They are kept and listed.
+	Abandoned bool `json:"abandoned,omitempty"`
 }
 
 // Entry finds an entry, nil when there is none.
