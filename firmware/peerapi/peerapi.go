@@ -118,16 +118,13 @@ func Client(key []byte, self, peer uint8, addr string) (*Peer, error) {
 		TLSHandshakeTimeout:    5 * time.Second,
 		ResponseHeaderTimeout:  time.Minute, // a member compiles a whole policy before it answers
 		MaxResponseHeaderBytes: 16 << 10,
-		MaxIdleConns:           2,
-		IdleConnTimeout:        30 * time.Second,
+		// A connection kept open breaks when the peer restarts, and an order that was on it is lost or done twice.
+		DisableKeepAlives: true,
 	}}}, nil
 }
 
 // Member is the peer's ID.
 func (p *Peer) Member() uint8 { return p.member }
-
-// Close closes idle connections.
-func (p *Peer) Close() { p.http.CloseIdleConnections() }
 
 // Call sends in as JSON, when it is not nil, and reads the answer into out, when that is not nil. Errors are *Error, or
 // match ErrUnreachable.

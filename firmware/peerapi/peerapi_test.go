@@ -73,7 +73,6 @@ func client(t *testing.T, key []byte, self, peer uint8, addr string) *Peer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(p.Close)
 	return p
 }
 

@@ -49,8 +49,9 @@ type Fetcher struct {
 	Transfer Transfer
 	// Patience is how long one source may take to answer what it has; 0 means 10 s.
 	Patience time.Duration
-	// Unconfirmed notes that what was taken from a peer goes back unless it is confirmed there; may be nil.
-	Unconfirmed func(st *store.State, c Confirm) error
+	// Adopted is called in the update that makes a policy from elsewhere current; may be nil. When head.Confirm is set,
+	// the policy goes back unless it is confirmed.
+	Adopted func(st *store.State, head Head) error
 	// Retry, when set, replaces Backoff.
 	Retry func(attempt int) time.Duration
 }
@@ -264,15 +265,15 @@ func (f *Fetcher) adopt(st *store.State, a *artifact.Artifact, head Head, resume
 	}
 	e := st.Entry(a.Digest())
 	e.Synced, e.Pinned, e.Abandoned, e.Missed, e.Refused = true, false, false, nil, ""
-	st.Current, st.Candidate, st.Install = a.Digest(), "", nil
+	st.Current, st.Candidate = a.Digest(), ""
 	switch {
 	case resumed:
 		st.Floor = a.Meta.Revision // the operator's word: the cluster's count goes on from here
 	case head.Confirm == nil:
 		st.Floor = max(st.Floor, a.Meta.Revision)
 	}
-	if head.Confirm != nil && f.Unconfirmed != nil {
-		return f.Unconfirmed(st, *head.Confirm)
+	if f.Adopted != nil {
+		return f.Adopted(st, head)
 	}
 	return nil
 }

@@ -26,32 +26,30 @@ const (
 // Limits of what a peer may tell.
 const maxKnown = 1024
 
-// Handle serves the store to peers: its head, and the blobs of every policy in it, which a member with an install under
-// way gets its candidate from too. head says what this member runs.
-func Handle(mux *http.ServeMux, s *store.Store, head func() Head) {
-	mux.HandleFunc("GET "+pathHead, func(w http.ResponseWriter, _ *http.Request) { peerapi.Reply(w, head()) })
-	mux.HandleFunc("GET "+pathBlob+"{digest}", func(w http.ResponseWriter, r *http.Request) {
-		serveBlob(w, r, s, digest.Digest(r.PathValue("digest")))
-	})
-	mux.HandleFunc("GET "+pathSignatures+"{digest}", func(w http.ResponseWriter, r *http.Request) {
-		st := s.State()
-		e := st.Entry(digest.Digest(r.PathValue("digest")))
-		if e == nil {
-			peerapi.Refuse(w, &peerapi.Error{Message: "no such policy is stored here", Status: http.StatusNotFound})
-			return
-		}
-		serveBlob(w, r, s, e.Signatures)
-	})
+// Blobs are what a member hands to its peers.
+type Blobs interface {
+	Blob(d digest.Digest) ([]byte, error)
+	Signatures(policy digest.Digest) ([]byte, error)
 }
 
-func serveBlob(w http.ResponseWriter, r *http.Request, s *store.Store, d digest.Digest) {
-	data, err := s.Blob(d)
-	if err != nil {
-		peerapi.Refuse(w, &peerapi.Error{Message: err.Error(), Status: http.StatusNotFound})
-		return
+var _ Blobs = (*store.Store)(nil)
+
+// Handle serves policies to peers. head says what this member runs.
+func Handle(mux *http.ServeMux, b Blobs, head func() Head) {
+	serve := func(get func(digest.Digest) ([]byte, error)) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			data, err := get(digest.Digest(r.PathValue("digest")))
+			if err != nil {
+				peerapi.Refuse(w, &peerapi.Error{Message: err.Error(), Status: http.StatusNotFound})
+				return
+			}
+			w.Header().Set("Content-Type", "application/octet-stream")
+			http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(data))
+		}
 	}
-	w.Header().Set("Content-Type", "application/octet-stream")
-	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(data))
+	mux.HandleFunc("GET "+pathHead, func(w http.ResponseWriter, _ *http.Request) { peerapi.Reply(w, head()) })
+	mux.HandleFunc("GET "+pathBlob+"{digest}", serve(b.Blob))
+	mux.HandleFunc("GET "+pathSignatures+"{digest}", serve(b.Signatures))
 }
 
 // HeadOf is what a member with this state tells its peers; an install that awaits its confirmation is not in it.

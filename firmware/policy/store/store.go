@@ -185,6 +185,17 @@ func (s *Store) Blob(d digest.Digest) ([]byte, error) {
 	return s.blob(d, artifact.MaxDocument)
 }
 
+// Signatures reads the signature manifest of a stored policy.
+func (s *Store) Signatures(d digest.Digest) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.state.Entry(d)
+	if e == nil {
+		return nil, fmt.Errorf("policy %s is not stored here", artifact.Short(d))
+	}
+	return s.blob(e.Signatures, artifact.MaxManifest)
+}
+
 func blobName(d digest.Digest) string { return blobDir + "/" + d.Encoded() }
 
 func (s *Store) blob(d digest.Digest, limit int64) ([]byte, error) {

@@ -14,6 +14,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/twinkeep/twinkeep/firmware/policy/internal/disk"
@@ -28,8 +29,9 @@ type inode struct {
 	synced []byte // on the medium
 }
 
-// Disk is a [disk.FS]. It serves one goroutine.
+// Disk is a [disk.FS]. Its methods may be called from any goroutine.
 type Disk struct {
+	mu     sync.Mutex
 	now    map[string]*inode // entries, as programs see them
 	synced map[string]*inode // entries on the medium
 	dirs   map[string]bool
@@ -45,14 +47,33 @@ func New() *Disk {
 }
 
 // CutAfter cuts the power after so many further steps. A step is an operation that changes something, or one byte.
-func (d *Disk) CutAfter(steps int) { d.steps, d.cut, d.ops = 0, steps, nil }
+func (d *Disk) CutAfter(steps int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.steps, d.cut, d.ops = 0, steps, nil
+}
 
 // Steps is how many were done since CutAfter, or since the beginning.
-func (d *Disk) Steps() int { return d.steps }
+func (d *Disk) Steps() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.steps
+}
+
+// Dead reports whether the power is gone.
+func (d *Disk) Dead() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.dead()
+}
+
+func (d *Disk) dead() bool { return d.cut >= 0 && d.steps >= d.cut }
 
 // Cuts are the places to cut the power at in a run that took the steps of this disk: before and after every operation,
 // and at every stride-th byte.
 func (d *Disk) Cuts(stride int) []int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	at := map[int]bool{}
 	for n := 0; n <= d.steps; n += stride {
 		at[n] = true
@@ -64,10 +85,14 @@ func (d *Disk) Cuts(stride int) []int {
 }
 
 // Room lets so many further bytes be written before the disk is full; negative: any number.
-func (d *Disk) Room(n int) { d.room = n }
+func (d *Disk) Room(n int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.room = n
+}
 
 func (d *Disk) step() error {
-	if d.cut >= 0 && d.steps >= d.cut {
+	if d.dead() {
 		return ErrCut
 	}
 	d.steps++
@@ -98,6 +123,8 @@ func Losses() []Lost { return []Lost{LostAll, LostNothing, LostContent, LostSome
 
 // After is a disk with power, as a cut at this moment can leave it.
 func (d *Disk) After(l Lost, rng *rand.Rand) *Disk {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	out := New()
 	for dir := range d.dirs {
 		out.dirs[dir] = true
@@ -138,7 +165,9 @@ func notExist(op, name string) error { return &fs.PathError{Op: op, Path: name, 
 
 // ReadFile implements [disk.FS].
 func (d *Disk) ReadFile(name string, limit int64) ([]byte, error) {
-	if d.cut >= 0 && d.steps >= d.cut {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.dead() {
 		return nil, ErrCut
 	}
 	i := d.now[path.Clean(name)]
@@ -153,6 +182,8 @@ func (d *Disk) ReadFile(name string, limit int64) ([]byte, error) {
 
 // Create implements [disk.FS].
 func (d *Disk) Create(name string) (disk.File, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if err := d.operation(); err != nil {
 		return nil, err
 	}
@@ -176,6 +207,8 @@ type file struct {
 
 // Write takes the bytes up to the cut, or to the end of the room.
 func (f *file) Write(p []byte) (int, error) {
+	f.d.mu.Lock()
+	defer f.d.mu.Unlock()
 	for n, b := range p {
 		if f.d.room == 0 {
 			return n, &fs.PathError{Op: "write", Path: "file", Err: syscall.ENOSPC}
@@ -192,6 +225,8 @@ func (f *file) Write(p []byte) (int, error) {
 }
 
 func (f *file) Sync() error {
+	f.d.mu.Lock()
+	defer f.d.mu.Unlock()
 	if err := f.d.operation(); err != nil {
 		return err
 	}
@@ -203,6 +238,8 @@ func (f *file) Close() error { return nil }
 
 // Rename implements [disk.FS].
 func (d *Disk) Rename(oldName, newName string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if err := d.operation(); err != nil {
 		return err
 	}
@@ -218,6 +255,8 @@ func (d *Disk) Rename(oldName, newName string) error {
 
 // Remove implements [disk.FS].
 func (d *Disk) Remove(name string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if err := d.operation(); err != nil {
 		return err
 	}
@@ -231,6 +270,8 @@ func (d *Disk) Remove(name string) error {
 
 // List implements [disk.FS].
 func (d *Disk) List(dir string) ([]string, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	dir = path.Clean(dir)
 	if !d.dirs[dir] {
 		return nil, notExist("list", dir)
@@ -247,6 +288,8 @@ func (d *Disk) List(dir string) ([]string, error) {
 
 // MkdirAll implements [disk.FS].
 func (d *Disk) MkdirAll(dir string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if err := d.operation(); err != nil {
 		return err
 	}
@@ -259,6 +302,8 @@ func (d *Disk) MkdirAll(dir string) error {
 
 // SyncDir implements [disk.FS].
 func (d *Disk) SyncDir(dir string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if err := d.operation(); err != nil {
 		return err
 	}
