@@ -1,7 +1,9 @@
 package artifact
 
 import (
+	"bytes"
 	"encoding/json"
+	"io"
 	"os"
 	"strings"
 	"testing"
@@ -178,6 +180,54 @@ func FuzzParsePayload(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if d, err := ParsePayload(data); err == nil && CheckDigest(d) != nil {
 			t.Errorf("accepted %q", d)
+		}
+	})
+}
+
+func TestBundle(t *testing.T) {
+	a := signed(t)
+	var file bytes.Buffer
+	if err := WriteBundle(&file, a); err != nil {
+		t.Fatal(err)
+	}
+	data := file.Bytes()
+	got, err := ReadBundle(bytes.NewReader(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(a, got); diff != "" {
+		t.Errorf("read back (-want +got):\n%s", diff)
+	}
+	for n := 0; n < len(data); n += 211 {
+		if n >= len(data)-1024-512 {
+			break // the end of an archive is padding
+		}
+		if _, err := ReadBundle(bytes.NewReader(data[:n])); err == nil {
+			t.Errorf("the first %d of %d bytes were read as a policy", n, len(data))
+		}
+	}
+	unsigned := *a
+	unsigned.Signatures = nil
+	if err := WriteBundle(io.Discard, &unsigned); err == nil {
+		t.Error("an unsigned policy was written")
+	}
+}
+
+func FuzzReadBundle(f *testing.F) {
+	a, _ := New(meta, []byte("version: 1\n"))
+	a.Signatures = []Signature{{Payload: Payload(a.Digest(), "x"), Signature: []byte("y")}}
+	var file bytes.Buffer
+	if err := WriteBundle(&file, a); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(file.Bytes())
+	f.Fuzz(func(t *testing.T, data []byte) {
+		a, err := ReadBundle(bytes.NewReader(data))
+		if err != nil {
+			return
+		}
+		if len(a.Document) == 0 || len(a.Signatures) == 0 || a.Meta.check() != nil {
+			t.Errorf("accepted %+v", a)
 		}
 	})
 }

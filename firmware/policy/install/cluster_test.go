@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -25,7 +26,14 @@ import (
 	"github.com/twinkeep/twinkeep/firmware/policy/internal/powercut"
 	"github.com/twinkeep/twinkeep/firmware/policy/sign"
 	"github.com/twinkeep/twinkeep/firmware/policy/store"
+	"github.com/twinkeep/twinkeep/tools/manager/managertest"
 )
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	managertest.Cleanup()
+	os.Exit(code)
+}
 
 var (
 	clusterKey = bytes.Repeat([]byte{3}, peerapi.KeyLen)
@@ -130,8 +138,11 @@ func (m *member) start() {
 		Self: m.id, Members: m.c.ids,
 		Now: func() Instant { return Instant{boot, m.c.now()} },
 		Rehearse: func(context.Context, []byte) error {
-			if m.rehearse != nil {
-				return m.rehearse()
+			m.mu.Lock()
+			f := m.rehearse
+			m.mu.Unlock()
+			if f != nil {
+				return f()
 			}
 			return nil
 		},
@@ -524,4 +535,79 @@ func TestCrash(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestPoll: what is published at the server is installed on all members by the active one.
+func TestPoll(t *testing.T) {
+	m := managertest.Start(t)
+	operator := m.Registry("policies/office", m.Operator)
+	c := newCluster(t, 2)
+	one, two := c.members[1], c.members[2]
+	one.Fetcher.Server = m.Registry("policies/office", m.Gateway)
+	poll := func(want bool) Report {
+		t.Helper()
+		r, done, err := one.Poll(t.Context(), nil, false)
+		if err != nil || done != want {
+			t.Fatalf("done %v, %v, %v", done, r, err)
+		}
+		return r
+	}
+	poll(false)
+	push := func(a *artifact.Artifact) {
+		t.Helper()
+		if err := operator.Push(t.Context(), a); err != nil {
+			t.Fatal(err)
+		}
+	}
+	push(newPolicy(t, 1, ""))
+	poll(true)
+	c.all(1, "published")
+	poll(false)
+	two.rehearse = func() error { return errors.New("no interface G4 here") }
+	push(newPolicy(t, 2, ""))
+	if r := poll(true); r.Installed || !strings.Contains(r.String(), "no interface G4") {
+		t.Error(r)
+	}
+	c.all(1, "rejected")
+	// Follow reports it once, leaves it alone, and takes the next one.
+	ctx, cancel := context.WithCancel(t.Context())
+	var done sync.WaitGroup
+	done.Go(func() { one.Follow(ctx, 20*time.Millisecond, func() bool { return true }, false) })
+	eventually(t, func() bool { return one.said("no interface G4") > 1 })
+	before := one.said("no interface G4")
+	time.Sleep(200 * time.Millisecond)
+	if now := one.said("no interface G4"); now != before {
+		t.Errorf("it tried %d times", now)
+	}
+	two.mu.Lock()
+	two.rehearse = nil
+	two.mu.Unlock()
+	push(newPolicy(t, 3, ""))
+	eventually(t, func() bool { return one.revision() == 3 && two.revision() == 3 })
+	cancel()
+	done.Wait()
+	c.all(3, "the next one")
+}
+
+// said counts the events with a text in them.
+func (m *member) said(text string) (n int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, e := range m.events {
+		if strings.Contains(e, text) {
+			n++
+		}
+	}
+	return n
+}
+
+func eventually(t *testing.T, f func() bool) {
+	t.Helper()
+	for range 1000 {
+		if f() {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatal("it did not happen in 10 s")
 }
