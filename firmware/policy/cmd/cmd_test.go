@@ -207,3 +207,45 @@ func TestOperator(t *testing.T) {
 	o.opts.Socket = func() string { return "/nonexistent/socket" }
 	o.fails("is gatewayd running?", "status")
 }
+
+// TestCosign: cosign verifies what push publishes, and gateways accept what cosign signs.
+func TestCosign(t *testing.T) {
+	cosign := os.Getenv("COSIGN")
+	if cosign == "" {
+		var err error
+		if cosign, err = exec.LookPath("cosign"); err != nil {
+			t.Skip("cosign is not installed; with it (go install github.com/sigstore/cosign/v2/cmd/cosign@v2.6.5) this shows that both understand each other's signatures")
+		}
+	}
+	m := managertest.Start(t)
+	t.Chdir(t.TempDir())
+	t.Setenv("COSIGN_PASSWORD", "")
+	o := &operator{t, Options{Check: check}}
+	write(t, "manager.yaml", settings(t, m.Config("policies/office", m.Operator)))
+	write(t, "ca.pem", m.CA)
+	write(t, "office.yaml", "version: 1\n")
+	run := func(args ...string) (string, error) {
+		args = append(args, "--registry-cacert", "ca.pem", "--registry-username", "operator", "--registry-password", m.Operator,
+			m.Address+"/policies/office:current")
+		out, err := exec.Command(cosign, args...).CombinedOutput()
+		return string(out), err
+	}
+	for _, kind := range []string{"ecdsa", "ed25519"} {
+		o.ok("", "keygen", "--out", kind, "--kind", kind)
+		o.ok("published", "push", "office.yaml", "--key", kind+".key")
+		if out, err := run("verify", "--key", kind+".pub", "--insecure-ignore-tlog=true", "--offline"); err != nil {
+			t.Errorf("%s: %v\n%s", kind, err, out)
+		}
+	}
+	if out, err := run("verify", "--key", "ecdsa.pub", "--insecure-ignore-tlog=true", "--offline"); err == nil {
+		t.Errorf("cosign accepts another key:\n%s", out)
+	}
+	if out, err := exec.Command(cosign, "generate-key-pair").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if out, err := run("sign", "--key", "cosign.key", "--tlog-upload=false", "-y"); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	o.ok("version: 1", "pull", "--key", "cosign.pub")
+	o.ok("version: 1", "pull", "--key", "ed25519.pub")
+}
