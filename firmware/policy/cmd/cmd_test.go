@@ -12,7 +12,9 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -180,7 +182,7 @@ func TestOperator(t *testing.T) {
 		t.Fatal(err)
 	}
 	write(t, "keys/office.pub", string(public))
-	_, socket := box(t, "keys")
+	node, socket := box(t, "keys")
 	o.opts.Socket = func() string { return socket }
 	o.ok("No policy is in force", "status")
 	o.ok("None.", "unsynced")
@@ -195,6 +197,18 @@ func TestOperator(t *testing.T) {
 	o.ok("member 1: installed", "install", "both.policy", "--again", "--confirm", "5m")
 	o.ok("In force: revision 4 (", "confirm")
 	o.fails("no policy awaits", "confirm")
+	// By the real clock, with nobody to confirm.
+	o.ok("", "sign", "office.yaml", "--name", "office", "--revision", "5", "--key", "office.key")
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { node.Run(ctx) })
+	o.ok("member 1: installed", "install", "office-r5.policy", "--confirm", "500ms")
+	for !strings.Contains(o.ok("In force: revision", "status"), "In force: revision 4 (") {
+		time.Sleep(50 * time.Millisecond) // until the test's own limit
+	}
+	cancel()
+	running.Wait()
+	o.ok("not confirmed within 500ms", "history")
 	o.ok("* revision 4 (", "history")
 	o.ok("step: two", "file")
 	o.ok("saved.policy", "file", "--revision", "2", "--out", "saved.policy")

@@ -52,8 +52,6 @@ type Fetcher struct {
 	// Adopted is called in the update that makes a policy from elsewhere current; may be nil. When head.Confirm is set,
 	// the policy goes back unless it is confirmed.
 	Adopted func(st *store.State, head Head) error
-	// Retry, when set, replaces Backoff.
-	Retry func(attempt int) time.Duration
 }
 
 // takeLimit is how long a transfer may take as a whole, however it goes on.
@@ -289,11 +287,15 @@ func (f *Fetcher) run(ctx context.Context, ref artifact.Ref) error {
 	return nil
 }
 
-// Keep goes through the recovery order until the member has a policy or waits for its operator; it hands every outcome
-// to report. active is asked before each attempt.
-func (f *Fetcher) Keep(ctx context.Context, active func() []uint8, resumed func() bool, report func(o Outcome, retry time.Duration)) (Outcome, error) {
+// Keep recovers again and again until the member has a policy or waits for its operator, and hands every outcome to report,
+// with the time to the next attempt when it is still closed. retry is Backoff when nil. The error is that of recover.
+func Keep(ctx context.Context, recover func(context.Context) (Outcome, error), retry func(attempt int) time.Duration,
+	report func(o Outcome, retry time.Duration)) (Outcome, error) {
+	if retry == nil {
+		retry = func(attempt int) time.Duration { return Backoff(attempt, rand.Float64()) }
+	}
 	for attempt := 1; ; attempt++ {
-		o, err := f.Recover(ctx, active(), resumed())
+		o, err := recover(ctx)
 		if err != nil {
 			return o, err
 		}
@@ -301,10 +303,7 @@ func (f *Fetcher) Keep(ctx context.Context, active func() []uint8, resumed func(
 			report(o, 0)
 			return o, nil
 		}
-		wait := Backoff(attempt, rand.Float64())
-		if f.Retry != nil {
-			wait = f.Retry(attempt)
-		}
+		wait := retry(attempt)
 		report(o, wait)
 		select {
 		case <-ctx.Done():

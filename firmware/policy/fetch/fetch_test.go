@@ -417,9 +417,9 @@ func TestKeepRetries(t *testing.T) {
 	}
 	m.Stop()
 	b := newBox(t, newStore(t), "", m.Registry("policies/office", m.Gateway))
-	b.Retry = func(int) time.Duration { return 10 * time.Millisecond }
 	var closed []Outcome
-	o, err := b.Keep(t.Context(), func() []uint8 { return nil }, func() bool { return false }, func(o Outcome, retry time.Duration) {
+	try := func(ctx context.Context) (Outcome, error) { return b.Recover(ctx, nil, false) }
+	o, err := Keep(t.Context(), try, func(int) time.Duration { return 10 * time.Millisecond }, func(o Outcome, _ time.Duration) {
 		if o.Kind == Closed {
 			if closed = append(closed, o); len(closed) == 2 {
 				m.Restart()

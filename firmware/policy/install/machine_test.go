@@ -267,3 +267,13 @@ func FuzzOrder(f *testing.F) {
 		}
 	})
 }
+
+// TestClock: it goes on, and belongs to this boot.
+func TestClock(t *testing.T) {
+	a := Clock()
+	time.Sleep(2 * time.Millisecond)
+	b := Clock()
+	if a.Boot == "" || a.Boot != b.Boot || b.At-a.At < 2*time.Millisecond {
+		t.Errorf("%+v, then %+v", a, b)
+	}
+}
