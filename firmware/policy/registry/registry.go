@@ -41,8 +41,9 @@ type Registry struct {
 	repo      *remote.Repository
 	transport *http.Transport
 
-	mu   sync.Mutex
-	last artifact.Ref // what TagCurrent was at the last Head
+	mu       sync.Mutex
+	last     artifact.Ref // what TagCurrent was at the last Head
+	manifest []byte       // of last
 }
 
 // New makes a client. It connects when asked for something.
@@ -121,23 +122,29 @@ func (r *Registry) resolve(ctx context.Context, tag string) (artifact.Ref, error
 	ref := artifact.Ref{Revision: meta.Revision, Digest: desc.Digest}
 	if tag == TagCurrent {
 		r.mu.Lock()
-		r.last = ref
+		r.last, r.manifest = ref, data
 		r.mu.Unlock()
 	}
 	return ref, nil
 }
 
-// Manifest reads a manifest.
+// Manifest reads a manifest. The one that Head read is not read again.
 func (r *Registry) Manifest(ctx context.Context, d digest.Digest) ([]byte, error) {
-	return r.manifest(ctx, string(d))
+	r.mu.Lock()
+	last, data := r.last, r.manifest
+	r.mu.Unlock()
+	if d == last.Digest && data != nil {
+		return data, nil
+	}
+	return r.read(ctx, string(d))
 }
 
 // Signatures reads the signature manifest of a policy.
 func (r *Registry) Signatures(ctx context.Context, d digest.Digest) ([]byte, error) {
-	return r.manifest(ctx, artifact.SignatureTag(d))
+	return r.read(ctx, artifact.SignatureTag(d))
 }
 
-func (r *Registry) manifest(ctx context.Context, reference string) ([]byte, error) {
+func (r *Registry) read(ctx context.Context, reference string) ([]byte, error) {
 	desc, rc, err := r.repo.Manifests().FetchReference(ctx, reference)
 	if err != nil {
 		return nil, r.explain("read "+reference, err)

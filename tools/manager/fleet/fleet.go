@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -35,7 +36,8 @@ type options struct {
 type phase struct {
 	name    string
 	began   time.Time
-	usage   usage
+	usage   usage // of the server
+	own     usage
 	polls   atomic.Int64
 	fetched atomic.Int64
 	failed  atomic.Int64
@@ -128,7 +130,7 @@ func (s *simulation) run(ctx context.Context, out io.Writer) error {
 }
 
 func (s *simulation) begin(p *phase) {
-	p.began, p.usage = time.Now(), usageOf(s.pid)
+	p.began, p.usage, p.own = time.Now(), usageOf(s.pid), usageOf(os.Getpid())
 	s.phase.Store(p)
 }
 
@@ -204,6 +206,8 @@ func (s *simulation) report(out io.Writer, p *phase) {
 	if p.err != nil {
 		fmt.Fprintf(out, "               e.g. %v\n", p.err)
 	}
+	// Without it, nobody can tell a slow server from a machine that is too small to play all gateways.
+	fmt.Fprintf(out, "  gateways CPU %.1f s, on the same machine\n", (usageOf(os.Getpid()).cpu - p.own.cpu).Seconds())
 	if s.pid != 0 {
 		u := usageOf(s.pid)
 		cpu := u.cpu - p.usage.cpu
