@@ -42,6 +42,8 @@ type Server struct {
 	leaf  *leaf
 	app   *handlers.App
 	count counter
+	// downloads has a place for each blob that is being sent. The library's file reader takes a buffer of 4 MiB for each.
+	downloads chan struct{}
 }
 
 // Open makes what is missing in the directory. Nothing is served yet.
@@ -49,7 +51,7 @@ func Open(ctx context.Context, opts Options) (s *Server, err error) {
 	if err := os.MkdirAll(opts.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("manager: %w", err)
 	}
-	s = &Server{log: opts.Log}
+	s = &Server{log: opts.Log, downloads: make(chan struct{}, maxDownloads)}
 	if s.log == nil {
 		s.log = slog.Default()
 	}
@@ -96,8 +98,12 @@ func newApp(ctx context.Context, dir string, tokens *Tokens) (app *handlers.App,
 	return handlers.NewApp(ctx, cfg), nil
 }
 
-// maxConnections bounds the memory. Who comes then waits in the kernel's queue.
-const maxConnections = 4096
+// What bounds the memory. Connections beyond wait in the kernel's queue, downloads beyond in their handlers.
+const (
+	maxConnections = 4096
+	maxDownloads   = 32
+	downloadLimit  = 2 * time.Minute // for one blob, so that a client that does not read gives its place back
+)
 
 // CA is the certificate that gateways pin, as PEM.
 func (s *Server) CA() []byte { return s.ca.pem }
@@ -107,6 +113,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	srv := &http.Server{
 		Handler:           s.counted(s.app),
 		ReadHeaderTimeout: 10 * time.Second,
+		WriteTimeout:      10 * time.Minute, // also for uploads; it begins anew with every request
 		IdleTimeout:       90 * time.Second,
 		MaxHeaderBytes:    32 << 10,
 		TLSConfig:         &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: s.leaf.get},
