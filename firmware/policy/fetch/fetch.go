@@ -287,15 +287,15 @@ func (f *Fetcher) run(ctx context.Context, ref artifact.Ref) error {
 	return nil
 }
 
-// Keep recovers again and again until the member has a policy or waits for its operator, and hands every outcome to report,
-// with the time to the next attempt when it is still closed. retry is Backoff when nil. The error is that of recover.
-func Keep(ctx context.Context, recover func(context.Context) (Outcome, error), retry func(attempt int) time.Duration,
+// Keep calls try, a recovery, again and again until the member has a policy or waits for its operator, and hands every outcome to report,
+// with the time to the next attempt when it is still closed. retry is Backoff when nil. The error is that of try.
+func Keep(ctx context.Context, try func(context.Context) (Outcome, error), retry func(attempt int) time.Duration,
 	report func(o Outcome, retry time.Duration)) (Outcome, error) {
 	if retry == nil {
 		retry = func(attempt int) time.Duration { return Backoff(attempt, rand.Float64()) }
 	}
 	for attempt := 1; ; attempt++ {
-		o, err := recover(ctx)
+		o, err := try(ctx)
 		if err != nil {
 			return o, err
 		}

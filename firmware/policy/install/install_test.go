@@ -82,6 +82,26 @@ func TestMemberRejects(t *testing.T) {
 	c.all(4, "after the recovery")
 }
 
+// TestMembersTrustNobody: a member checks name, signature and document itself, whatever the coordinator found.
+func TestMembersTrustNobody(t *testing.T) {
+	for want, change := range map[string]func(*fetch.Fetcher){
+		"no valid signature of a pinned key": func(f *fetch.Fetcher) { f.Keys = nil },
+		`this cluster takes "branch"`:        func(f *fetch.Fetcher) { f.Name = "branch" },
+		"unknown key nat66":                  func(f *fetch.Fetcher) { f.Check = func([]byte) error { return errors.New("unknown key nat66") } },
+	} {
+		c := newCluster(t, 2)
+		change(c.members[2].Fetcher)
+		if r := c.install(1, newPolicy(t, 1, ""), nil); r.Installed || !strings.Contains(r.String(), "member 2 rejected") || !strings.Contains(r.String(), want) {
+			t.Error(r)
+		}
+		c.all(0, want)
+		change(c.members[1].Fetcher)
+		if _, err := c.members[1].Install(t.Context(), Request{Policy: newPolicy(t, 1, "")}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("the coordinator: %v", err)
+		}
+	}
+}
+
 func TestMemberUnreachable(t *testing.T) {
 	c := newCluster(t, 2)
 	c.install(1, newPolicy(t, 1, ""), nil)
