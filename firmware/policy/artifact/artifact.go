@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -75,9 +76,9 @@ func (r Ref) String() string {
 // IsZero reports whether there is no policy.
 func (r Ref) IsZero() bool { return r.Digest == "" }
 
-// Word is the digest as heartbeats carry it: its first eight bytes.
+// Word is the digest as heartbeats carry it: its first eight bytes; 0 when there is no policy.
 func (r Ref) Word() uint64 {
-	hex := r.Digest.Encoded()
+	_, hex, _ := strings.Cut(string(r.Digest), ":") // Digest.Encoded panics without a colon
 	if len(hex) < 16 {
 		return 0
 	}

@@ -231,3 +231,14 @@ func FuzzReadBundle(f *testing.F) {
 		}
 	})
 }
+
+func TestRef(t *testing.T) {
+	d := digest.Digest("sha256:00000000000000ff" + strings.Repeat("a", 48))
+	r := Ref{Revision: 7, Digest: d}
+	if r.Word() != 0xff || (Ref{}).Word() != 0 || r.IsZero() || !(Ref{}).IsZero() {
+		t.Errorf("%x", r.Word())
+	}
+	if r.String() != "revision 7 (000000000000)" || (Ref{}).String() != "no policy" {
+		t.Errorf("%s, %s", r, Ref{})
+	}
+}
