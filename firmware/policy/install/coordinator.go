@@ -38,6 +38,7 @@ const (
 	Installed   State = "installed"
 	Kept        State = "kept the old policy" // because of another member
 	Rejected    State = "rejected"            // it keeps the old policy and is not eligible while others run the new one
+	Busy        State = "busy"                // with another install, which may be over soon
 	Unreachable State = "unreachable"
 )
 
@@ -108,18 +109,14 @@ func (c *Coordinator) answered(member uint8) bool {
 	return i >= 0
 }
 
-// Prepared gives a member's answer to DoPrepare: nil, or why not and whether it answered at all.
-func (c *Coordinator) Prepared(member uint8, err error, reached bool) []Command {
+// Prepared gives a member's answer to DoPrepare: nil, or why not, and what that makes of it.
+func (c *Coordinator) Prepared(member uint8, err error, state State) []Command {
 	if !c.answered(member) {
 		return nil
 	}
 	if err == nil {
 		c.prepared = append(c.prepared, member)
 	} else {
-		state := Unreachable
-		if reached {
-			state = Rejected
-		}
 		c.results[member] = Result{member, state, err.Error()}
 	}
 	failed := len(c.results) > 0
@@ -162,17 +159,17 @@ func (c *Coordinator) Decided(err error) []Command {
 }
 
 // Switched gives a member's answer to DoSwitch.
-func (c *Coordinator) Switched(member uint8, err error, reached bool) {
+func (c *Coordinator) Switched(member uint8, err error, state State) {
 	if !c.answered(member) {
 		return
 	}
 	switch {
 	case err == nil:
 		c.results[member] = Result{Member: member, State: Installed}
-	case reached:
-		c.results[member] = Result{member, Rejected, err.Error()}
+	case state != Unreachable:
+		c.results[member] = Result{member, state, err.Error()}
 	default:
-		c.results[member] = Result{member, Unreachable, err.Error() + "; it had prepared, and learns the decision when it is back"}
+		c.results[member] = Result{member, state, err.Error() + "; it had prepared, and learns the decision when it is back"}
 	}
 }
 

@@ -105,10 +105,29 @@ func (n *Node) Handle(mux *http.ServeMux) {
 
 func answer(w http.ResponseWriter, err error) {
 	if err != nil {
-		peerapi.Refuse(w, &peerapi.Error{Message: err.Error(), Status: http.StatusConflict})
+		status := http.StatusConflict
+		switch {
+		case errors.Is(err, ErrBusy):
+			status = http.StatusLocked
+		case errors.Is(err, peerapi.ErrUnreachable):
+			status = http.StatusBadGateway // it could not get the policy from the coordinator
+		}
+		peerapi.Refuse(w, &peerapi.Error{Message: err.Error(), Status: status})
 		return
 	}
 	peerapi.Reply(w, struct{}{})
+}
+
+// stateOf is what an error makes of a member.
+func stateOf(err error) State {
+	var e *peerapi.Error
+	switch {
+	case errors.Is(err, ErrBusy), errors.As(err, &e) && e.Status == http.StatusLocked:
+		return Busy
+	case errors.Is(err, peerapi.ErrUnreachable), errors.As(err, &e) && e.Status == http.StatusBadGateway:
+		return Unreachable
+	}
+	return Rejected
 }
 
 // Blob implements [fetch.Blobs]: what is stored, and what is being installed from here.
@@ -219,14 +238,13 @@ func (n *Node) drive(ctx context.Context, tx Transaction, partial bool) Report {
 	}
 	for start(commands); running > 0; running-- {
 		r := <-results
-		reached := r.Member == n.Self || !errors.Is(r.err, peerapi.ErrUnreachable)
 		switch r.Step {
 		case DoPrepare:
-			start(c.Prepared(r.Member, r.err, reached))
+			start(c.Prepared(r.Member, r.err, stateOf(r.err)))
 		case DoDecide:
 			start(c.Decided(r.err))
 		case DoSwitch:
-			c.Switched(r.Member, r.err, reached)
+			c.Switched(r.Member, r.err, stateOf(r.err))
 		}
 	}
 	report := c.Report()

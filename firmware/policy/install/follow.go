@@ -14,7 +14,8 @@ import (
 )
 
 // Poll asks the management server once, and installs what is newer on the whole cluster. tried are digests that a member
-// rejected: they are not tried again. done is false when there was nothing to do.
+// rejected: they are not tried again. done is whether something newer was there and was judged: with an error, this member
+// does not accept it.
 func (n *Node) Poll(ctx context.Context, tried []digest.Digest, partial bool) (r Report, done bool, err error) {
 	head, err := n.Fetcher.Server.Head(ctx)
 	if errors.Is(err, registry.ErrNone) {
@@ -33,11 +34,11 @@ func (n *Node) Poll(ctx context.Context, tried []digest.Digest, partial bool) (r
 	if err != nil {
 		return r, false, err
 	}
-	r, err = n.Install(ctx, Request{Policy: a, Operator: "the management server", Partial: partial})
-	if r.Transaction.Policy.IsZero() {
-		r.Transaction.Policy = head
+	if err := n.Fetcher.Accept(a); err != nil {
+		return r, true, err
 	}
-	return r, true, err
+	r, err = n.Install(ctx, Request{Policy: a, Operator: "the management server", Partial: partial})
+	return r, err == nil, err
 }
 
 // Follow polls the management server every interval, give or take a tenth, while active says that this member is the one

@@ -198,7 +198,7 @@ func TestCoordinator(t *testing.T) {
 				} else {
 					prepared[cmd.Member] = true
 				}
-				open = append(open, c.Prepared(cmd.Member, err, rng.IntN(2) == 0)...)
+				open = append(open, c.Prepared(cmd.Member, err, []State{Rejected, Unreachable, Busy}[rng.IntN(3)])...)
 			case DoDecide:
 				if cmd.Member != tx.Coordinator || !prepared[cmd.Member] || !partial && len(prepared) != len(members) {
 					t.Fatalf("round %d: decided with %v prepared of %v", round, prepared, members)
@@ -210,7 +210,7 @@ func TestCoordinator(t *testing.T) {
 					t.Fatalf("round %d: switch of %d", round, cmd.Member)
 				}
 				switched[cmd.Member] = true
-				c.Switched(cmd.Member, nil, true)
+				c.Switched(cmd.Member, nil, "")
 			case DoAbort:
 				if decided || !prepared[cmd.Member] {
 					t.Fatalf("round %d: abort of %d", round, cmd.Member)

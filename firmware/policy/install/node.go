@@ -59,12 +59,12 @@ func (n *Node) acquire(ctx context.Context, wait bool, what string) (release fun
 		holder := n.holder
 		n.mu.Unlock()
 		if !wait {
-			return nil, fmt.Errorf("member %d is busy: %s", n.Self, holder)
+			return nil, fmt.Errorf("member %d is %w: %s", n.Self, ErrBusy, holder)
 		}
 		select {
 		case n.slot <- struct{}{}:
 		case <-ctx.Done():
-			return nil, fmt.Errorf("member %d is busy: %s: %w", n.Self, holder, ctx.Err())
+			return nil, fmt.Errorf("member %d is %w: %s: %w", n.Self, ErrBusy, holder, ctx.Err())
 		}
 	}
 	n.mu.Lock()

@@ -151,11 +151,17 @@ type Facts struct {
 	Refused string // of the policy that is to be installed; empty: not refused
 }
 
-// BusyError says what else is under way.
+// ErrBusy is matched by the errors of a member that cannot now, and may be able to soon.
+var ErrBusy = errors.New("busy")
+
+// BusyError says what else is under way. It matches ErrBusy.
 type BusyError struct {
 	Transaction Transaction
 	Confirming  bool
 }
+
+// Unwrap gives ErrBusy.
+func (e *BusyError) Unwrap() error { return ErrBusy }
 
 func (e *BusyError) Error() string {
 	if e.Confirming {
