@@ -81,13 +81,15 @@ type table struct {
 	entries map[uint64]record
 	digest  Digest // of the shared entries
 	expects int
+	doomed  int
 }
 
 func newTable(h Hasher) *table { return &table{hash: h, entries: make(map[uint64]record)} }
 
-// digested is the part of a record that counts: not that it is doomed.
+// toggle adds a record to its bucket's digest, or takes it out. Entries that are not shared, or about to go, do not
+// count.
 func (t *table) toggle(key uint64, r *record) {
-	if r.status&recLocal == 0 {
+	if r.status&(recLocal|recDoomed) == 0 {
 		d := *r
 		d.status &= recDigest
 		t.digest[bucket(key)] ^= t.hash.mix(key, &d)
@@ -97,10 +99,10 @@ func (t *table) toggle(key uint64, r *record) {
 func (t *table) put(key uint64, r record) {
 	if old, ok := t.entries[key]; ok {
 		t.toggle(key, &old)
-	} else if r.status&recExpect != 0 {
-		t.expects++
+		t.count(&old, -1)
 	}
 	t.toggle(key, &r)
+	t.count(&r, 1)
 	t.entries[key] = r
 }
 
@@ -109,12 +111,19 @@ func (t *table) remove(key uint64) bool {
 	if !ok {
 		return false
 	}
-	if old.status&recExpect != 0 {
-		t.expects--
-	}
 	t.toggle(key, &old)
+	t.count(&old, -1)
 	delete(t.entries, key)
 	return true
+}
+
+func (t *table) count(r *record, n int) {
+	if r.status&recExpect != 0 {
+		t.expects += n
+	}
+	if r.status&recDoomed != 0 {
+		t.doomed += n
+	}
 }
 
 // touch changes what does not count for the digest.

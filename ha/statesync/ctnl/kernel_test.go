@@ -94,7 +94,7 @@ func flows() []struct {
 }
 
 func list(ns *netnslab.NS, args ...string) []string {
-	out := ns.Run("sh", "-c", "conntrack " + strings.Join(args, " ") + " 2>/dev/null; conntrack " + strings.Join(args, " ") + " -f ipv6 2>/dev/null")
+	out := ns.Run("sh", "-c", "conntrack "+strings.Join(args, " ")+" 2>/dev/null; conntrack "+strings.Join(args, " ")+" -f ipv6 2>/dev/null")
 	var lines []string
 	for _, l := range strings.Split(strings.TrimSpace(out), "\n") {
 		lines = append(lines, strings.Join(strings.Fields(l), " "))
