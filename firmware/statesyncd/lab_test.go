@@ -88,6 +88,8 @@ func newLab(t testing.TB, n int) *lab {
 		}
 		m.ns.IP(fmt.Sprintf("addr add 169.254.77.%d/24 dev sync", m.id))
 		m.ns.IP(fmt.Sprintf("addr add 10.9.0.%d/24 dev lan", m.id))
+		// As on a member that has run before: the kernel tells of connections that begin while nobody listens, too.
+		m.ns.Run("sysctl", "-qw", "net.netfilter.nf_conntrack_events=1")
 		m.writeNode(n, labKey)
 		m.setRole("STANDBY", 1, 0)
 		m.serveHad()

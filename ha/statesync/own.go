@@ -292,7 +292,7 @@ func (m *Machine) found(key uint64, known bool, r record, f *Flow) {
 	}
 	switch {
 	case !known && !m.loaded:
-		r.until = m.second() + f.Timeout/2
+		r.until = m.second() + f.Timeout/4*3
 	case !known && !m.role.Holder:
 		r.status |= recLocal // the event is still to come
 	}
