@@ -50,7 +50,7 @@ type core struct {
 	roleError string
 	rates     rates
 	report    report
-	lastLocal uint64
+	listens   bool // to events of new and changed entries
 
 	netMu sync.Mutex
 	seen  map[uint8]map[string]sighting // by member and interface
@@ -89,6 +89,7 @@ func (c *core) run(ctx context.Context) error {
 	if c.kernel, err = ctnl.OpenEvents(c.EventBuffer, c.table.Port()); err != nil {
 		return err
 	}
+	c.listens = true
 	failed := make(chan error, 8)
 	wg.Go(func() {
 		if err := c.readEvents(ctx); err != nil && ctx.Err() == nil {
@@ -125,6 +126,23 @@ func (c *core) run(ctx context.Context) error {
 			c.tick()
 		}
 		c.fast.Store(c.machine.Repairing())
+		c.subscribe()
+	}
+}
+
+// subscribe turns the events of new and changed entries on or off, as the role asks. What happened in between is found by
+// the walk that a new role begins with.
+func (c *core) subscribe() {
+	on := c.machine.Listens()
+	if on == c.listens {
+		return
+	}
+	if err := c.kernel.Beginnings(on); err != nil {
+		c.Options.Log.Error("connection events", "on", on, "err", err)
+	}
+	c.listens = on
+	if on {
+		c.Walk()
 	}
 }
 
@@ -167,17 +185,11 @@ func (c *core) takeEvents(b eventBatch) {
 		case c.spare <- b.events[:0]:
 		default:
 		}
-		if local := c.machine.Stats.Events; !c.holder() && local != c.lastLocal {
-			c.lastLocal = local // packets pass here: perhaps the role has come
-			poke(c.roleNow)
-		}
 	}
 	if b.marker != 0 {
 		c.beginBarrier(b.marker)
 	}
 }
-
-func (c *core) holder() bool { return c.report.role.Holder }
 
 // takeFrame hands a peer's frame to the machine. Whatever is wrong with one ends its session.
 func (c *core) takeFrame(f frame) {

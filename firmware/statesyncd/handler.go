@@ -44,6 +44,14 @@ func (d *daemon) handler() http.Handler {
 		}
 		api.Reply(w, reply, err)
 	})
+	// had says by this that the role has changed here, so that nobody waits for the next question.
+	mux.HandleFunc("POST /v1/role", func(w http.ResponseWriter, _ *http.Request) {
+		c, err := d.current()
+		if err == nil {
+			poke(c.roleNow)
+		}
+		api.Reply(w, api.Message{Message: "asking had"}, err)
+	})
 	mux.HandleFunc("POST /v1/reload", func(w http.ResponseWriter, _ *http.Request) {
 		poke(d.reload)
 		api.Reply(w, api.Message{Message: "reading the node file again; see 'sync'"}, nil)

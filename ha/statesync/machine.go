@@ -92,6 +92,8 @@ type Machine struct {
 	tombs   [3]map[uint64]struct{}
 	pass    pass
 	loaded  bool // the model has the kernel's table
+	hurry   bool // a walk has to find what no event told
+	hurried time.Duration
 	full    bool // entries were refused for want of room
 	inSync  bool
 	text    string
@@ -228,6 +230,7 @@ func (m *Machine) SetRole(now time.Duration, r Role) {
 		for _, p := range m.peers {
 			p.repairing, p.begun = false, false
 		}
+		m.hurry, m.hurried = true, m.now
 		m.out.Walk()
 		m.digests()
 	}
@@ -238,6 +241,9 @@ func (m *Machine) SetRole(now time.Duration, r Role) {
 func (m *Machine) sharing() bool {
 	return m.role.Holder || m.lost != 0 && m.now-m.lost < drainTime
 }
+
+// Listens reports whether the events of new and changed entries matter: to a standby, all of those are its own doing.
+func (m *Machine) Listens() bool { return !m.loaded || !m.role.Known || m.sharing() }
 
 // Tick does what is due. It is to be called every 20 ms or so.
 func (m *Machine) Tick(now time.Duration) {

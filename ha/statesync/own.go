@@ -26,6 +26,7 @@ func (m *Machine) Events(now time.Duration, events []Event, lost bool) {
 	}
 	if lost {
 		m.Stats.Lost++
+		m.hurry, m.hurried = true, m.now
 		m.out.Log(Warning, "the kernel had to drop connection events; comparing with its whole table")
 		m.out.Walk()
 	}
@@ -370,6 +371,7 @@ func (m *Machine) PassEnd(now time.Duration) {
 	m.tellGone()
 	m.pass.running = false
 	m.loaded = true
+	m.hurry = m.hurry && m.hurried > m.pass.began
 	for _, p := range m.peers {
 		if !p.repair.Empty() {
 			if p.part.b != nil {
@@ -421,7 +423,7 @@ func (m *Machine) tellGone() {
 
 // Repairing reports whether a walk should go fast: somebody waits for it.
 func (m *Machine) Repairing() bool {
-	if !m.loaded || m.table.doomed > 0 || m.diff != nil {
+	if !m.loaded || m.hurry || m.table.doomed > 0 || m.diff != nil {
 		return true
 	}
 	for _, p := range m.peers {

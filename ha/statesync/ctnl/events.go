@@ -35,6 +35,33 @@ const eventBatch = 512
 // slotSize fits every event: 400 bytes with all that a connection can have, and names of helpers.
 const slotSize = 2048
 
+// Groups of events: how entries begin and change, and how they end.
+var (
+	beginnings = []int{unix.NFNLGRP_CONNTRACK_NEW, unix.NFNLGRP_CONNTRACK_UPDATE, unix.NFNLGRP_CONNTRACK_EXP_NEW}
+	ends       = []int{unix.NFNLGRP_CONNTRACK_DESTROY, unix.NFNLGRP_CONNTRACK_EXP_DESTROY}
+)
+
+func join(fd, how int, groups []int) error {
+	for _, g := range groups {
+		if err := unix.SetsockoptInt(fd, unix.SOL_NETLINK, how, g); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Beginnings turns the events of new and changed entries on or off; they are on at first. As long as somebody listens,
+// the kernel makes a message of every entry that is injected, which costs half as much as the injection.
+func (e *Events) Beginnings(on bool) error {
+	how := unix.NETLINK_DROP_MEMBERSHIP
+	if on {
+		how = unix.NETLINK_ADD_MEMBERSHIP
+	}
+	var failed error
+	err := e.conn.Control(func(fd uintptr) { failed = join(int(fd), how, beginnings) })
+	return errors.Join(err, failed)
+}
+
 // OpenEvents subscribes to all changes of connections and expectations of the calling thread's network namespace,
 // but those that came from the port ignore. buffer is in bytes.
 func OpenEvents(buffer int, ignore uint32) (*Events, error) {
@@ -46,10 +73,8 @@ func OpenEvents(buffer int, ignore uint32) (*Events, error) {
 	if err == nil {
 		err = ignorePort(fd, ignore)
 	}
-	for _, group := range []int{unix.NFNLGRP_CONNTRACK_NEW, unix.NFNLGRP_CONNTRACK_UPDATE, unix.NFNLGRP_CONNTRACK_DESTROY, unix.NFNLGRP_CONNTRACK_EXP_NEW, unix.NFNLGRP_CONNTRACK_EXP_DESTROY} {
-		if err == nil {
-			err = unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, group)
-		}
+	if err == nil {
+		err = join(fd, unix.NETLINK_ADD_MEMBERSHIP, append(beginnings, ends...))
 	}
 	if err != nil {
 		unix.Close(fd)

@@ -191,12 +191,12 @@ func (s *Session) Remote() net.Addr { return s.conn.RemoteAddr() }
 // ReasonOf turns the end of a session into the key of a counter.
 func ReasonOf(err error) statesync.Reason {
 	var r statesync.Reason
-	var alert tls.AlertError
+	var op *net.OpError
 	var record tls.RecordHeaderError
 	switch {
 	case errors.As(err, &r):
 		return r
-	case errors.Is(err, ErrWrongKey), errors.As(err, &alert):
+	case errors.Is(err, ErrWrongKey), errors.As(err, &op) && op.Op == "remote error": // its certificate check, or ours
 		return "wrong_key"
 	case errors.As(err, &record):
 		return "not_tls"
