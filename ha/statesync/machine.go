@@ -225,11 +225,13 @@ func (m *Machine) SetRole(now time.Duration, r Role) {
 	if was.Holder && !r.Holder {
 		m.lost = now
 	}
+	if r.Holder != was.Holder {
+		for _, p := range m.peers { // what was on its way belongs to the other role
+			p.repairing, p.begun, p.backoff, p.nextAsk = false, false, 0, 0
+		}
+	}
 	if r.Holder && !was.Holder {
 		// What packets made before the role was known here is told by a walk, and peers compare at once.
-		for _, p := range m.peers {
-			p.repairing, p.begun = false, false
-		}
 		m.hurry, m.hurried = true, m.now
 		m.out.Walk()
 		m.digests()

@@ -241,12 +241,15 @@ func (m *Machine) seen(key uint64, mark uint32, f *Flow) {
 		r.state = old.state
 	}
 	r.seen = m.pass.number
+	if !m.Listens() {
+		r.status &^= recLocal // this member is a standby and nothing else: the holder's table counts
+	}
 	switch {
 	case known && old.stamp > mark:
 		old.seen = m.pass.number
 		m.table.touch(key, old)
 		patch(f, &old)
-	case !known || !same(&old, &r) || m.role.Holder && old.status&recLocal != 0:
+	case !known || !same(&old, &r) || old.status&recLocal != r.status&recLocal || m.role.Holder && old.status&recLocal != 0:
 		m.found(key, known, r, f)
 	default:
 		if m.role.Holder && stale(old.until, m.second(), f.Timeout) {
@@ -291,11 +294,8 @@ func (m *Machine) found(key uint64, known bool, r record, f *Flow) {
 			m.tell(func(b []byte) []byte { return AppendFlow(b, OpSet, f) })
 		}
 	}
-	switch {
-	case !known && !m.loaded:
+	if !known && !m.loaded {
 		r.until = m.second() + f.Timeout/4*3
-	case !known && !m.role.Holder:
-		r.status |= recLocal // the event is still to come
 	}
 	m.table.put(key, r)
 }

@@ -194,8 +194,8 @@ func (m *Machine) takeDigest(p *peer, c *cursor) error {
 		return nil
 	}
 	p.entries = entries
-	if !m.rules(p, term, holder) || !m.loaded {
-		return nil
+	if !m.rules(p, term, holder) || !m.loaded || m.role.Holder {
+		return nil // a member that has lost the role unawares compares when it knows
 	}
 	bits, n := diff(&m.table.digest, &theirs)
 	p.differs, p.compared = n, m.now
