@@ -167,6 +167,7 @@ type peer struct {
 	begun     bool
 
 	// As its holder:
+	told         time.Duration // when it got the last digest
 	need, repair Bits
 	part         bundle
 	diffAsk      bool
@@ -261,6 +262,11 @@ func (m *Machine) Tick(now time.Duration) {
 	if now >= m.nextDig {
 		m.digests()
 	}
+	for _, p := range m.peers {
+		if p.up && !p.state.InSync && now-p.told >= DigestEvery/4 {
+			m.sendDigest(p) // a member that waits for it is not kept waiting
+		}
+	}
 	m.judge()
 	if now >= m.nextSay {
 		m.sayState()
@@ -280,6 +286,7 @@ func (m *Machine) sendDigest(p *peer) {
 		return
 	}
 	m.flush()
+	p.told = m.now
 	m.out.Send(p.id, digestFrame(m.role.Term, true, len(m.table.entries), &m.table.digest))
 }
 
