@@ -54,6 +54,12 @@ func (m *machine) services() []supervise.Service {
 			Critical:     true,
 			OnDying:      m.sayFarewell,
 			OnExit:       func(context.Context, supervise.ExitStatus) { m.sayFarewell() },
+		},
+		supervise.Service{
+			Name:         "statesyncd",
+			Argv:         append([]string{twinkeep, "statesyncd"}, dirs...),
+			After:        []string{"had"},
+			ReadyTimeout: 30 * time.Second,
 		})
 	var taken []string
 	for _, s := range out {

@@ -179,6 +179,7 @@ func (s *session) connCommand() *cobra.Command {
 	cmd.Flags().StringVar(&f.Proto, "proto", "", "only this protocol: tcp, udp, icmp or a number")
 	cmd.Flags().StringVar(&f.Src, "src", "", "only from this address or network")
 	cmd.Flags().StringVar(&f.Dst, "dst", "", "only to this address or network")
+	cmd.AddCommand(s.connDiffCommand())
 	return cmd
 }
 

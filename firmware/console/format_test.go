@@ -17,6 +17,7 @@ import (
 	"github.com/twinkeep/twinkeep/firmware/license"
 	"github.com/twinkeep/twinkeep/firmware/node"
 	"github.com/twinkeep/twinkeep/ha/member"
+	"github.com/twinkeep/twinkeep/ha/statesync"
 	"github.com/twinkeep/twinkeep/init/supervise"
 )
 
@@ -136,6 +137,27 @@ func services() []supervise.ServiceStatus {
 	}
 }
 
+func syncStatus() api.SyncStatus {
+	return api.SyncStatus{
+		Member: 1, MemberName: "gw-a", InSync: true, Text: "this member holds the role", Since: member.Duration(3725 * time.Second), Holder: true, Term: 5,
+		Entries: 15000, Expectations: 2, TableCount: 15010, TableMax: 262144, EventRate: 1234.4, OutRate: 1200,
+		Peers: []api.SyncPeer{
+			{Member: 2, Name: "gw-b", Connected: true, Since: member.Duration(time.Hour), Via: "G3", InSync: true, Entries: 15000, Lag: member.Duration(1800 * time.Microsecond), LagPeak: member.Duration(9 * ms), Digest: "-"},
+			{Member: 3, Name: "gw-c", Since: member.Duration(time.Minute)},
+		},
+		Stats: statesync.Stats{RepairsGiven: 2, Passes: 12, PassTook: 340 * time.Millisecond, Refreshed: 17},
+	}
+}
+
+func fullStatus() api.SyncStatus {
+	return api.SyncStatus{
+		Member: 2, Text: "the connection table is full: 100 of 100", RoleError: "had is restarting", Full: true, Entries: 90, TableCount: 100, TableMax: 100,
+		Peers:    []api.SyncPeer{{Member: 1, Name: "gw-a", Connected: true, Via: "G1", Holder: true, InSync: true, Entries: 200, Digest: "31 of 1024 buckets differ", Repairing: true}},
+		Stats:    statesync.Stats{Compared: 9, Differed: 4, Repairs: 3, Lost: 1, Refused: map[statesync.Reason]uint64{statesync.TableFull: 110, statesync.StaleTerm: 1}},
+		Sessions: map[string]uint64{"wrong_key": 3, "timeout": 1},
+	}
+}
+
 const badFile = "version: 1\nhostname: gw-a\ninterfaces:\n  - {name: G1, zone: man}\n"
 
 func badStatus() api.NodeStatus {
@@ -213,6 +235,11 @@ func TestFormat(t *testing.T) {
 				{Proto: "tcp", Offload: true, Original: api.Tuple{Src: addr("10.1.0.51"), Dst: addr("203.0.113.9"), SrcPort: 1, DstPort: 2},
 					Reply: api.Tuple{Src: addr("203.0.113.9"), Dst: addr("192.0.2.1"), SrcPort: 2, DstPort: 61000}},
 			}}, api.ConnectionCount{Count: 1543, Max: 262144})
+		},
+		"sync":      func(w io.Writer) { writeSync(w, syncStatus()) },
+		"sync-full": func(w io.Writer) { writeSync(w, fullStatus()) },
+		"conn-diff": func(w io.Writer) {
+			writeDiff(w, api.SyncDiff{Peer: "gw-a", Buckets: 3, Here: []string{"tcp 10.1.0.5:1 -> 192.0.2.9:80 as 192.0.2.1:5000 -> 192.0.2.9:80 ESTABLISHED"}, Changed: []string{"udp a  |  there: udp b"}, Expectations: 1})
 		},
 		"log": func(w io.Writer) {
 			writeEntry(w, supervise.Entry{Seq: 9, Uptime: 3123 * time.Millisecond, Service: "had", Line: "evil \x1b[2J line\tkept"})

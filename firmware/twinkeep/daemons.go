@@ -14,6 +14,7 @@ import (
 
 	"github.com/twinkeep/twinkeep/firmware/gatewayd"
 	"github.com/twinkeep/twinkeep/firmware/had"
+	"github.com/twinkeep/twinkeep/firmware/statesyncd"
 	"github.com/twinkeep/twinkeep/ha/member"
 	"github.com/twinkeep/twinkeep/init/supervise"
 )
@@ -91,6 +92,19 @@ func hadCommand(d *dirs) *cobra.Command {
 	return c
 }
 
+func statesyncdCommand(d *dirs) *cobra.Command {
+	c := &cobra.Command{
+		Use: "statesyncd", Short: "Run the daemon that replicates connections", Args: cobra.NoArgs, Hidden: true,
+		RunE: func(*cobra.Command, []string) error {
+			ctx, cancel := stopping()
+			defer cancel()
+			return statesyncd.Run(ctx, statesyncd.Options{ConfigDir: d.config, RunDir: d.run, Ready: ready, Log: journal()})
+		},
+	}
+	d.flags(c)
+	return c
+}
+
 // runCommand is a whole member as ordinary processes, for namespaces and containers.
 func runCommand(d *dirs) *cobra.Command {
 	c := &cobra.Command{
@@ -139,6 +153,7 @@ func supervised(d *dirs, self string) error {
 			{Name: "gatewayd", Argv: append([]string{self, "gatewayd"}, d.args()...), ReadyTimeout: 30 * time.Second, Critical: true},
 			{Name: "had", Argv: append([]string{self, "had"}, d.args()...), After: []string{"gatewayd"}, ReadyTimeout: 30 * time.Second,
 				StopTimeout: 2 * time.Second, Critical: true, OnDying: farewell, OnExit: func(context.Context, supervise.ExitStatus) { farewell() }},
+			{Name: "statesyncd", Argv: append([]string{self, "statesyncd"}, d.args()...), After: []string{"had"}, ReadyTimeout: 30 * time.Second},
 		},
 	})
 	if err != nil {

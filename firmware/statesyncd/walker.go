@@ -1,0 +1,150 @@
+package statesyncd
+
+import (
+	"context"
+	"time"
+
+	"github.com/twinkeep/twinkeep/ha/statesync"
+	"github.com/twinkeep/twinkeep/ha/statesync/ctnl"
+)
+
+// Walks through the table.
+const (
+	// walkEvery is the time between two walks when nothing asks for one. The least timeout of a connection that traffic
+	// keeps alive is 30 s; peers' copies live statesync.Grace longer.
+	walkEvery = 15 * time.Second
+	// walkPause between two pieces of about a hundred entries keeps a walk below a twentieth of a core.
+	walkPause = 2 * time.Millisecond
+	// walkApart is the least time between two walks, however many are asked for.
+	walkApart = 100 * time.Millisecond
+	// congested is the backlog of a peer at which a walk waits.
+	congested = 4 << 20
+)
+
+// walked is a step of a walk. done is closed when the core has taken it in.
+type walked struct {
+	begin, end, failed bool
+	mark               uint32
+	entries            []statesync.Event
+	done               chan struct{}
+}
+
+func (c *core) takeWalked(w walked) {
+	switch now := c.now(); {
+	case w.begin:
+		c.machine.PassBegin(now)
+	case w.failed:
+		c.machine.PassFailed(now)
+	case w.end:
+		c.machine.PassEnd(now)
+	default:
+		c.machine.Chunk(now, w.mark, w.entries)
+	}
+	close(w.done)
+}
+
+// walk goes through the table again and again until ctx ends.
+func (c *core) walk(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		case <-c.walkNow:
+		}
+		began := time.Now()
+		if err := c.pass(ctx); err != nil && ctx.Err() == nil {
+			c.Options.Log.Error("a walk through the connection table broke off", "err", err)
+			c.step(ctx, walked{failed: true})
+		}
+		// Walks that are asked for take at most half of the time.
+		rest := walkApart
+		if c.fast.Load() {
+			rest = max(rest, time.Since(began))
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(rest):
+		}
+		timer.Reset(walkEvery)
+	}
+}
+
+// step hands a step to the core and waits until it was taken in.
+func (c *core) step(ctx context.Context, w walked) bool {
+	w.done = make(chan struct{})
+	select {
+	case c.walked <- w:
+		<-w.done
+		return true
+	case <-ctx.Done():
+	case <-c.ended:
+	}
+	return false
+}
+
+// pass is one walk: connections, then expectations.
+func (c *core) pass(ctx context.Context) error {
+	if !c.step(ctx, walked{begin: true}) {
+		return ctx.Err()
+	}
+	buf := make([]statesync.Event, 0, 256)
+	for _, expects := range []bool{false, true} {
+		if err := c.passOver(ctx, expects, buf); err != nil {
+			return err
+		}
+	}
+	c.step(ctx, walked{end: true})
+	return ctx.Err()
+}
+
+func (c *core) passOver(ctx context.Context, expects bool, buf []statesync.Event) error {
+	// The kernel makes a piece while the one before it is fetched.
+	mark := c.machine.Clock()
+	d, err := ctnl.OpenDump(expects)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	for done := false; !done; {
+		next := c.machine.Clock()
+		var entries []statesync.Event
+		if entries, done, err = d.Next(buf[:0]); err != nil {
+			return err
+		}
+		if len(entries) > 0 && !c.step(ctx, walked{mark: mark, entries: entries}) {
+			return ctx.Err()
+		}
+		buf, mark = entries, next
+		if err := c.pause(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pause between two pieces.
+func (c *core) pause(ctx context.Context) error {
+	for {
+		wait := walkPause
+		if c.fast.Load() {
+			if wait = 0; c.backlog.Load() > congested {
+				wait = walkPause
+			}
+		}
+		if wait == 0 {
+			return ctx.Err()
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(wait):
+		}
+		if !c.fast.Load() || c.backlog.Load() <= congested {
+			return ctx.Err()
+		}
+	}
+}

@@ -1,0 +1,453 @@
+package statesync
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// fakeKernel is a connection table that behaves like the kernel's.
+type fakeKernel struct {
+	entries map[Tuple]Flow
+	room    int
+	events  []Event // what packets did
+}
+
+func (k *fakeKernel) Size() (int, int) { return len(k.entries), k.room }
+
+func (k *fakeKernel) Apply(ops []KernelOp) []error {
+	errs := make([]error, len(ops))
+	for i, op := range ops {
+		old, known := k.entries[op.Flow.Orig]
+		switch {
+		case op.Kind == KernelDelete:
+			delete(k.entries, op.Flow.Orig)
+		case op.Kind == KernelExpect || op.Kind == KernelExpectDelete, op.Kind == KernelAdd && known:
+		case !known && len(k.entries) >= k.room:
+			errs[i] = TableFull
+		case op.Kind == KernelUpdate && known:
+			f := op.Flow
+			if f.Has&HasTCP == 0 {
+				f.TCP, f.Has = old.TCP, f.Has|old.Has&HasTCP
+			}
+			f.Reply = old.Reply
+			k.entries[f.Orig] = f
+		default:
+			k.entries[op.Flow.Orig] = op.Flow
+		}
+	}
+	return errs
+}
+
+// packet makes, changes or ends a connection as traffic does.
+func (k *fakeKernel) packet(f Flow) {
+	kind := EventUpdate
+	if _, known := k.entries[f.Orig]; !known {
+		kind = EventNew
+	}
+	k.entries[f.Orig] = f
+	k.events = append(k.events, Event{Kind: kind, Flow: f})
+}
+
+func (k *fakeKernel) end(t Tuple) {
+	f := k.entries[t]
+	delete(k.entries, t)
+	k.events = append(k.events, Event{Kind: EventDestroy, Flow: f})
+}
+
+// fakeOutput collects what a machine wants.
+type fakeOutput struct {
+	send     func(peer uint8, frame []byte) bool
+	walk     bool
+	log      []string
+	acked    []uint64
+	diff     *Diff
+	barriers int
+}
+
+func (o *fakeOutput) Send(peer uint8, frame []byte) bool {
+	return o.send == nil || o.send(peer, frame)
+}
+func (o *fakeOutput) Walk()                               { o.walk = true }
+func (o *fakeOutput) Log(_ Severity, text string)         { o.log = append(o.log, text) }
+func (o *fakeOutput) BarrierAcked(_ uint8, number uint64) { o.acked = append(o.acked, number) }
+func (o *fakeOutput) DiffDone(d Diff)                     { o.diff = &d }
+
+func machineFor(t testing.TB, self uint8, k Kernel, o Output) *Machine {
+	t.Helper()
+	m, err := New(Config{Cluster: 1, Self: self, Members: []uint8{1, 2, 3}, Secret: [16]byte{1}, Addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 0, self})}}, k, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// world is a cluster in which time and losses are ours.
+type world struct {
+	t     *testing.T
+	r     *rand.Rand
+	now   time.Duration
+	nodes map[uint8]*worldNode
+	full  int // percent of frames for which a queue is full
+}
+
+type worldNode struct {
+	id  uint8
+	k   *fakeKernel
+	o   *fakeOutput
+	m   *Machine
+	in  map[uint8][][]byte // by sender
+	due time.Duration      // of the next walk
+}
+
+func newWorld(t *testing.T, seed uint64) *world {
+	w := &world{t: t, r: rand.New(rand.NewPCG(seed, 7)), nodes: map[uint8]*worldNode{}}
+	for id := uint8(1); id <= 3; id++ {
+		w.boot(id, &fakeKernel{entries: map[Tuple]Flow{}, room: 5000})
+	}
+	return w
+}
+
+// boot starts a member's daemon with the table that its kernel has.
+func (w *world) boot(id uint8, k *fakeKernel) {
+	n := &worldNode{id: id, k: k, in: map[uint8][][]byte{}}
+	n.o = &fakeOutput{send: func(peer uint8, frame []byte) bool {
+		other := w.nodes[peer]
+		if other == nil || w.r.IntN(100) < w.full {
+			return false
+		}
+		other.in[id] = append(other.in[id], frame)
+		return true
+	}}
+	n.m = machineFor(w.t, id, k, n.o)
+	w.nodes[id] = n
+	for _, other := range w.nodes {
+		if other.id != id {
+			w.connect(n, other)
+		}
+	}
+}
+
+func (w *world) connect(a, b *worldNode) {
+	a.m.PeerDown(w.now, b.id)
+	b.m.PeerDown(w.now, a.id)
+	a.in[b.id], b.in[a.id] = nil, nil
+	a.m.PeerUp(w.now, b.m.Hello())
+	b.m.PeerUp(w.now, a.m.Hello())
+}
+
+func (w *world) role(holder uint8, term uint64) {
+	for _, n := range w.nodes {
+		r := Role{Known: true, Holder: n.id == holder, Term: term, Other: holder}
+		if r.Holder {
+			r.Other = 0
+		}
+		n.m.SetRole(w.now, r)
+	}
+}
+
+// step lets everything happen that is due within 20 ms.
+func (w *world) step() {
+	w.now += 20 * time.Millisecond
+	for _, id := range []uint8{1, 2, 3} {
+		n := w.nodes[id]
+		if len(n.k.events) > 0 {
+			events := n.k.events
+			n.k.events = nil
+			lost := w.full > 0 && w.r.IntN(100) < w.full
+			if lost {
+				events = nil
+			}
+			n.m.Events(w.now, events, lost)
+		}
+		for _, from := range []uint8{1, 2, 3} {
+			frames := n.in[from]
+			n.in[from] = nil
+			for _, f := range frames {
+				kind, size, err := ParseHeader([FrameHeader]byte(f))
+				if err != nil || size != len(f)-FrameHeader {
+					w.t.Fatalf("frame of %d: %v, %d bytes of %d", from, err, size, len(f)-FrameHeader)
+				}
+				if err := n.m.Frame(w.now, from, kind, f[FrameHeader:]); err != nil {
+					w.t.Fatalf("member %d refuses a frame of %d: %v", id, from, err)
+				}
+			}
+		}
+		n.m.Tick(w.now)
+		if n.o.walk || w.now >= n.due {
+			n.o.walk, n.due = false, w.now+15*time.Second
+			w.walk(n)
+		}
+	}
+}
+
+// walk goes through a member's table in pieces that are older than what happens meanwhile.
+func (w *world) walk(n *worldNode) {
+	n.m.PassBegin(w.now)
+	mark := n.m.Clock()
+	var all []Event
+	for _, f := range n.k.entries {
+		all = append(all, Event{Kind: EventUpdate, Flow: f})
+	}
+	slices.SortFunc(all, func(a, b Event) int { return int(a.Flow.Orig.SrcPort) - int(b.Flow.Orig.SrcPort) })
+	for len(all) > 0 {
+		k := min(len(all), 50)
+		if w.r.IntN(3) == 0 && len(n.k.events) > 0 {
+			events := n.k.events
+			n.k.events = nil
+			n.m.Events(w.now, events, false)
+		}
+		n.m.Chunk(w.now, mark, all[:k])
+		all = all[k:]
+	}
+	n.m.PassEnd(w.now)
+}
+
+func (w *world) run(d time.Duration) {
+	for end := w.now + d; w.now < end; {
+		w.step()
+	}
+}
+
+// some is one of a few connections, so that they are made, changed and ended again and again.
+func some(r *rand.Rand) Flow {
+	f := Flow{Family: Inet, Has: HasTimeout | HasTCP, Timeout: 100 + r.Uint32N(1000), Status: StatusConfirmed}
+	n := uint16(1 + r.IntN(400))
+	f.Orig = tuple(TCP, "10.1.0.10", n, "192.0.2.10", 80)
+	f.Reply = tuple(TCP, "192.0.2.10", 80, "192.0.2.1", 1000+n+uint16(r.IntN(3)))
+	f.TCP.State = uint8(1 + r.IntN(8))
+	if r.IntN(2) == 0 {
+		f.Status |= StatusSeenReply
+	}
+	return f
+}
+
+// traffic lets packets pass through a member.
+func (w *world) traffic(id uint8, n int) {
+	k := w.nodes[id].k
+	for range n {
+		f := some(w.r)
+		if _, known := k.entries[f.Orig]; known && w.r.IntN(3) == 0 {
+			k.end(f.Orig)
+		} else {
+			k.packet(f)
+		}
+	}
+}
+
+// same reports how the tables of all members differ from one's.
+func (w *world) differences(from uint8) (out []string) {
+	want := w.nodes[from].k.entries
+	for id, n := range w.nodes {
+		for t, f := range want {
+			g, ok := n.k.entries[t]
+			if !ok || g.Reply != f.Reply || g.TCP.State != f.TCP.State || g.Status&StatusSeenReply != f.Status&StatusSeenReply {
+				out = append(out, fmt.Sprintf("member %d: port %d: %v %+v, want %+v", id, t.SrcPort, ok, g.TCP, f.TCP))
+			}
+		}
+		for t := range n.k.entries {
+			if _, ok := want[t]; !ok {
+				out = append(out, fmt.Sprintf("member %d has port %d", id, t.SrcPort))
+			}
+		}
+	}
+	return out
+}
+
+// TestConverges: whatever is lost, whoever restarts, and wherever the role goes, in the end all tables are that of the
+// holder, and every member says so only then.
+func TestConverges(t *testing.T) {
+	for seed := range uint64(25) {
+		w := newWorld(t, seed)
+		holder, term := uint8(1), uint64(1)
+		w.role(holder, term)
+		for range 12 {
+			w.full = []int{0, 0, 20, 60}[w.r.IntN(4)]
+			w.traffic(holder, w.r.IntN(200))
+			switch w.r.IntN(6) {
+			case 0:
+				holder, term = uint8(1+w.r.IntN(3)), term+1
+				w.role(holder, term)
+			case 1:
+				id := uint8(1 + w.r.IntN(3))
+				w.boot(id, w.nodes[id].k)
+				w.role(holder, term)
+			case 2:
+				w.connect(w.nodes[1], w.nodes[2])
+			}
+			for range w.r.IntN(40) {
+				w.step()
+				w.traffic(holder, w.r.IntN(5))
+			}
+		}
+		w.full = 0
+		w.run(50 * time.Second)
+		if d := w.differences(holder); len(d) > 0 {
+			t.Fatalf("seed %d, holder %d: %d differences, the first: %s", seed, holder, len(d), d[0])
+		}
+		for id, n := range w.nodes {
+			if ok, text := n.m.InSync(); !ok {
+				t.Errorf("seed %d: member %d is not in sync: %s", seed, id, text)
+			}
+		}
+	}
+}
+
+// TestStale: a holder of an older term, or of none, adds what is missing and changes nothing else.
+func TestStale(t *testing.T) {
+	w := newWorld(t, 1)
+	w.role(1, 1)
+	w.traffic(1, 300)
+	w.run(5 * time.Second)
+	// Member 2 takes over; member 1 does not know.
+	w.nodes[2].m.SetRole(w.now, Role{Known: true, Holder: true, Term: 2})
+	w.nodes[3].m.SetRole(w.now, Role{Known: true, Term: 2, Other: 2})
+	before := map[uint8]map[Tuple]Flow{}
+	for _, id := range []uint8{2, 3} {
+		before[id] = map[Tuple]Flow{}
+		for k, f := range w.nodes[id].k.entries {
+			before[id][k] = f
+		}
+	}
+	fresh := some(w.r)
+	fresh.Orig.SrcPort, fresh.Reply.DstPort = 5000, 6000
+	w.nodes[1].k.packet(fresh)
+	w.traffic(1, 200)
+	w.run(100 * time.Millisecond)
+	for id, was := range before {
+		for k, f := range was {
+			if got, ok := w.nodes[id].k.entries[k]; !ok || got.TCP != f.TCP || got.Reply != f.Reply {
+				t.Errorf("member %d: port %d was changed by a member without the role", id, k.SrcPort)
+			}
+		}
+	}
+	if _, ok := w.nodes[2].k.entries[fresh.Orig]; !ok {
+		t.Error("a connection of the last moment did not get across")
+	}
+	w.role(2, 2)
+	w.run(10 * time.Second)
+	if d := w.differences(2); len(d) > 0 {
+		t.Errorf("%d differences, the first: %s", len(d), d[0])
+	}
+}
+
+// TestTableFull: a full table is said, and repaired when there is room.
+func TestTableFull(t *testing.T) {
+	w := newWorld(t, 1)
+	w.role(1, 1)
+	w.run(3 * time.Second)
+	w.nodes[2].k.room = 50
+	w.traffic(1, 400)
+	w.run(5 * time.Second)
+	if ok, text := w.nodes[2].m.InSync(); ok || !strings.Contains(text, "full: 50 of 50") {
+		t.Errorf("%v %q", ok, text)
+	}
+	if ok, _ := w.nodes[3].m.InSync(); !ok {
+		t.Error("the other standby suffers")
+	}
+	w.nodes[2].k.room = 5000
+	w.run(40 * time.Second)
+	if d := w.differences(1); len(d) > 0 {
+		t.Errorf("%d differences, the first: %s", len(d), d[0])
+	}
+}
+
+// TestRefresh: a connection that only lives on, of which the kernel tells nothing, does not run out at the standby.
+func TestRefresh(t *testing.T) {
+	w := newWorld(t, 1)
+	w.role(1, 1)
+	f := some(w.r)
+	f.Timeout = 30
+	w.nodes[1].k.packet(f)
+	w.run(time.Second)
+	if got := w.nodes[2].k.entries[f.Orig].Timeout; got != 60 {
+		t.Fatalf("the standby's entry has %d s, want the holder's 30 and a grace of 30", got)
+	}
+	for range 10 {
+		// Packets pass all the time: the kernel's entry always has 30 s. The standby's clock runs.
+		stale := w.nodes[2].k.entries[f.Orig]
+		stale.Timeout = 0
+		w.nodes[2].k.entries[f.Orig] = stale
+		w.run(31 * time.Second)
+		if w.nodes[2].k.entries[f.Orig].Timeout == 0 {
+			t.Fatal("not refreshed within 31 s")
+		}
+	}
+	if s := w.nodes[1].m.Stats; s.Refreshed == 0 || s.Refreshed > 30 {
+		t.Errorf("refreshed %d times in 310 s", s.Refreshed)
+	}
+}
+
+// TestOffload: a connection in a flow table has neither timeout nor state; it is carried, its bit is not.
+func TestOffload(t *testing.T) {
+	w := newWorld(t, 1)
+	w.role(1, 1)
+	f := some(w.r)
+	f.TCP.State = 3
+	w.nodes[1].k.packet(f)
+	w.run(time.Second)
+	f.Has, f.Timeout, f.TCP, f.Status = 0, 0, TCPInfo{}, f.Status|StatusOffload
+	w.nodes[1].k.packet(f)
+	w.run(20 * time.Second)
+	got := w.nodes[2].k.entries[f.Orig]
+	if got.Status&StatusOffload != 0 || got.TCP.State != 3 || got.Timeout != offloadTCP+30 {
+		t.Errorf("%+v", got)
+	}
+	if ok, text := w.nodes[2].m.InSync(); !ok {
+		t.Error(text)
+	}
+}
+
+// TestBarrier: its answer comes when everything before it is in the peers' kernels.
+func TestBarrier(t *testing.T) {
+	w := newWorld(t, 1)
+	w.role(1, 1)
+	w.run(3 * time.Second)
+	w.traffic(1, 300)
+	n := w.nodes[1]
+	n.m.Events(w.now, n.k.events, false)
+	n.k.events = nil
+	asked, others := n.m.Barrier(w.now, 77)
+	if len(asked) != 2 || len(others) != 0 {
+		t.Fatalf("asked %v, others %v", asked, others)
+	}
+	for range 5 {
+		w.step()
+		if len(n.o.acked) == 2 {
+			if d := w.differences(1); len(d) > 0 {
+				t.Errorf("acknowledged with %d differences", len(d))
+			}
+			return
+		}
+	}
+	t.Errorf("%v", n.o.acked)
+}
+
+// TestDiff names what differs.
+func TestDiff(t *testing.T) {
+	w := newWorld(t, 1)
+	w.role(1, 1)
+	w.traffic(1, 300)
+	w.run(3 * time.Second)
+	n := w.nodes[2]
+	extra := some(w.r)
+	extra.Orig.SrcPort = 7777
+	n.k.entries[extra.Orig] = extra
+	n.m.table.put(n.m.table.hash.Flow(&extra), n.m.table.merge(record{}, false, true, &extra))
+	if err := n.m.AskDiff(w.now, 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.m.AskDiff(w.now, 1); err == nil {
+		t.Error("two at once")
+	}
+	for range 3 {
+		w.step()
+	}
+	if d := n.o.diff; d == nil || d.Buckets != 1 || len(d.Here) != 1 || d.Here[0].Orig != extra.Orig || len(d.There)+len(d.Changed) != 0 {
+		t.Errorf("%+v", d)
+	}
+}
