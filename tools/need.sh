@@ -5,7 +5,7 @@ set -eu
 
 kernel=
 case "${1:-}" in
-image) want="dpkg:dpkg xz:xz-utils"; kernel=yes ;;
+image) want="dpkg:dpkg xz:xz-utils mke2fs:e2fsprogs"; kernel=yes ;;
 demo)  want="qemu-system-x86_64:qemu-system-x86" ;;
 test)  want="qemu-system-x86_64:qemu-system-x86 ip:iproute2 nft:nftables ping:iputils-ping sysctl:procps tshark:tshark" ;;
 bench) want="ip:iproute2 nft:nftables ping:iputils-ping sysctl:procps keepalived:keepalived conntrackd:conntrackd conntrack:conntrack" ;;

@@ -66,6 +66,19 @@ func (a *Archive) Size() int64 {
 	return n
 }
 
+// Content returns what a regular file holds.
+func (a *Archive) Content(name string) ([]byte, bool) {
+	r, ok := a.records[clean(name)]
+	if !ok || r.Mode&cpio.S_IFMT != cpio.S_IFREG {
+		return nil, false
+	}
+	data := make([]byte, r.FileSize)
+	if n, err := r.ReadAt(data, 0); uint64(n) != r.FileSize && err != nil {
+		return nil, false
+	}
+	return data, true
+}
+
 // Names lists the entries, sorted.
 func (a *Archive) Names() []string {
 	names := make([]string, 0, len(a.records))
