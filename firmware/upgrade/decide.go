@@ -115,7 +115,13 @@ func (b Box) Rollback() ([]Op, error) {
 		return nil, fmt.Errorf("slot %s holds no image to go back to", b.Running.Other())
 	}
 	e := other[0]
-	e.Generation, e.Counted, e.Left, e.Done = b.Table.Generation()+1, true, Tries, 0
+	e.Generation, e.Counted, e.Left = b.Table.Generation()+1, true, Tries
+	// The loader counts by renaming, b+1-1.conf becomes b+0-2.conf, and boots
+	// without counting when that name is taken: an entry on trial for ever. So the
+	// new name continues the count of whatever is there.
+	for _, o := range other {
+		e.Done = max(e.Done, o.Done)
+	}
 	// A name that exists is replaced; the others of the slot go afterwards, and
 	// until they are gone the higher generation decides.
 	return append([]Op{{WriteEntry, e.Name(), e.Content()}}, b.remove(e.Slot, e.Name())...), nil

@@ -1,7 +1,6 @@
 package data
 
 import (
-	"bytes"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -10,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 	"unsafe"
 
@@ -59,7 +59,7 @@ func Open(o Options) (Disk, error) {
 	if err := waitFor(d.Data, 5*time.Second); err != nil {
 		return d, err
 	}
-	outcome, err := Bring(condition, ext4{d.Data}, o.Say)
+	outcome, err := Bring(condition, ext4{d.Data, o.Say}, o.Say)
 	d.Lost = outcome.Lost
 	if err != nil {
 		return d, fmt.Errorf("data partition %s: %w", d.Data, err)
@@ -79,7 +79,10 @@ func (d Disk) store() error {
 }
 
 // ext4 is the edge on the kernel.
-type ext4 struct{ device string }
+type ext4 struct {
+	device string
+	say    func(format string, args ...any)
+}
 
 var _ Edge = ext4{}
 
@@ -92,22 +95,24 @@ func (e ext4) Mount() error {
 	return nil
 }
 
-// Check runs e2fsck. Its exit status is a bit mask: 1 and 2 mean corrected.
+// Check runs e2fsck. Its exit status is a bit mask: 1 and 2 mean corrected. It
+// runs again when it was not satisfied: with the first superblock gone and a
+// journal to replay the first run restores the superblock and gives up.
 func (e ext4) Check() error {
-	out, err := exec.Command(Checker, "-f", "-y", e.device).CombinedOutput()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) && exit.ExitCode() >= 0 && exit.ExitCode() < 4 {
-		return nil
+	var err error
+	for range 3 {
+		var out []byte
+		out, err = exec.Command(Checker, "-f", "-y", e.device).CombinedOutput()
+		var exit *exec.ExitError
+		if err == nil || errors.As(err, &exit) && exit.ExitCode() >= 0 && exit.ExitCode() < 4 {
+			return nil
+		}
+		for line := range strings.Lines(string(out)) {
+			e.say("e2fsck: %s", strings.TrimSpace(line))
+		}
+		err = fmt.Errorf("e2fsck: %w", err)
 	}
-	if err != nil {
-		return fmt.Errorf("e2fsck: %w: %s", err, lastLine(out))
-	}
-	return nil
-}
-
-func lastLine(b []byte) []byte {
-	b = bytes.TrimSpace(b)
-	return b[bytes.LastIndexByte(b, '\n')+1:]
+	return err
 }
 
 // Create writes the template. Its first block, with the superblock, is written

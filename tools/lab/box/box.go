@@ -37,7 +37,7 @@ type Config struct {
 	// management mode.
 	SecureBoot bool
 	MemoryMB   int // 512 when 0
-	NICs       int // virtio NICs that are plugged into nothing
+	NICs       int // virtio NICs, each into a network of its own where nobody answers
 	Accel      qemu.Accel
 	Binary     string // qemu-system-x86_64 when empty
 }
@@ -142,7 +142,7 @@ func (c Config) args(socket string) []string {
 		args = append(args, "-drive", "if=none,id=d1,format=raw,readonly=on,file="+c.Second, "-device", "virtio-blk-pci,drive=d1")
 	}
 	for i := range c.NICs {
-		args = append(args, "-netdev", fmt.Sprintf("hubport,id=n%d,hubid=%d", i, i), "-device", fmt.Sprintf("virtio-net-pci,netdev=n%d,romfile=", i))
+		args = append(args, "-netdev", fmt.Sprintf("user,id=n%d,restrict=on", i), "-device", fmt.Sprintf("virtio-net-pci,netdev=n%d,romfile=", i))
 	}
 	return args
 }
