@@ -72,6 +72,16 @@ func (e Entry) State(running bool) State {
 
 var entryName = regexp.MustCompile(`(?i)^([ab])(?:\+(\d{1,9})(?:-(\d{1,9}))?)?\.conf$`)
 
+// SlotOf is the slot of an entry by its file name, with or without a count; ""
+// for names that are not ours. (systemd-boot 252 calls the entry it started by
+// the name it had before it was counted.)
+func SlotOf(name string) Slot {
+	if m := entryName.FindStringSubmatch(name); m != nil {
+		return Slot(strings.ToUpper(m[1]))
+	}
+	return ""
+}
+
 // Name is the file name in EntriesDir, as systemd-boot wants it.
 func (e Entry) Name() string {
 	name := strings.ToLower(string(e.Slot))

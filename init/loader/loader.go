@@ -24,7 +24,7 @@ const vendor = "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
 
 // Info is what the loader says.
 type Info struct {
-	Entry     string // file name of the entry without its count, e.g. "b.conf"
+	Entry     string // file name of the entry, e.g. "b.conf"; with systemd-boot 252 as it was before it was counted
 	Partition string // GUID of the partition the loader was started from, lower case
 	// CountPath is the file of the entry with its count, with slashes; empty when
 	// the entry is not counted. An entry that is counted is on trial.

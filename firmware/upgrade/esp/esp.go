@@ -71,31 +71,36 @@ func readSome(name string, limit int64) ([]byte, error) {
 
 // Release reads what the image in a slot says of itself.
 func (v Volume) Release(s upgrade.Slot) (upgrade.Release, error) {
-	f, err := pe.Open(v.path(s.Image()))
+	r, err := release(v.path(s.Image()))
 	if err != nil {
-		return upgrade.Release{}, fmt.Errorf("image in slot %s: %w", s, err)
+		return r, fmt.Errorf("image in slot %s: %w", s, err)
+	}
+	return r, nil
+}
+
+func release(name string) (upgrade.Release, error) {
+	f, err := pe.Open(name)
+	if err != nil {
+		return upgrade.Release{}, fmt.Errorf("not an EFI executable: %w", err)
 	}
 	defer f.Close()
 	sec := f.Section(".osrel")
-	if sec == nil || sec.VirtualSize > sec.Size || sec.Size > 64<<10 {
-		return upgrade.Release{}, fmt.Errorf("image in slot %s: no description in it", s)
+	if sec == nil || sec.VirtualSize > sec.Size || sec.Size > 64<<10 || f.Section(".linux") == nil || f.Section(".initrd") == nil {
+		return upgrade.Release{}, errors.New("an EFI executable without kernel, initramfs or description")
 	}
 	text, err := sec.Data()
 	if err != nil {
-		return upgrade.Release{}, fmt.Errorf("image in slot %s: %w", s, err)
+		return upgrade.Release{}, err
 	}
 	return upgrade.ParseRelease(text[:sec.VirtualSize])
 }
 
 // Running finds the slot that runs: entry is what the boot loader says it
-// started, e.g. "b.conf"; without it the slot whose image is the release that
+// started, e.g. "b+1.conf"; without it the slot whose image is the release that
 // runs, if there is exactly one. Else it is "".
 func (v Volume) Running(entry string, running upgrade.Release) upgrade.Slot {
-	switch strings.ToLower(entry) {
-	case "a.conf":
-		return upgrade.A
-	case "b.conf":
-		return upgrade.B
+	if s := upgrade.SlotOf(entry); s != "" {
+		return s
 	}
 	var is []upgrade.Slot
 	for _, s := range []upgrade.Slot{upgrade.A, upgrade.B} {

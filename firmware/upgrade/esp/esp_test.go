@@ -118,7 +118,7 @@ func TestStageRefuses(t *testing.T) {
 
 func TestRunning(t *testing.T) {
 	v := volume(t)
-	for entry, want := range map[string]upgrade.Slot{"a.conf": upgrade.A, "B.conf": upgrade.B, "": "", "other.conf": ""} {
+	for entry, want := range map[string]upgrade.Slot{"a.conf": upgrade.A, "B.conf": upgrade.B, "b+1.conf": upgrade.B, "a+0-1.conf": upgrade.A, "": "", "other.conf": ""} {
 		if got := v.Running(entry, v1); got != want {
 			t.Errorf("entry %q: slot %q, want %q", entry, got, want)
 		}

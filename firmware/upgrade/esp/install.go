@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/twinkeep/twinkeep/firmware/secureboot"
 	"github.com/twinkeep/twinkeep/firmware/upgrade"
 	"github.com/twinkeep/twinkeep/firmware/upgrade/bundle"
 )
@@ -90,10 +91,35 @@ func (s *System) Install(src *Source, force bool, progress func(done, all int64)
 	}); err != nil {
 		return c, err
 	}
+	if err := s.genuine(c); err != nil {
+		return c, errors.Join(err, s.discard())
+	}
 	if err := s.Apply(s.Box.Install(c)); err != nil {
 		return c, fmt.Errorf("the image is written but not in its slot: %w; this system stays as it is", err)
 	}
 	return c, s.read()
+}
+
+// genuine looks at the image beside the slots as the firmware and the loader
+// will: one that they refuse would leave the box standing at the loader.
+func (v Volume) genuine(c upgrade.Candidate) error {
+	r, err := release(v.path(staged))
+	if err != nil {
+		return err
+	}
+	if r != c.Release {
+		return fmt.Errorf("the image says it is %v for %s, its manifest %v for %s: it was put together wrongly", r, r.Board, c.Release, c.Release.Board)
+	}
+	image, err := readSome(v.path(staged), upgrade.MaxImage)
+	if err != nil {
+		return err
+	}
+	return secureboot.Check("", image)
+}
+
+// discard removes the image beside the slots.
+func (v Volume) discard() error {
+	return errors.Join(os.Remove(v.path(staged)), v.sync())
 }
 
 // Rollback makes the next boot take the other slot, after a look at its image.
