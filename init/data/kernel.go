@@ -290,9 +290,31 @@ func copyMissing(from, to string) error {
 		if err != nil {
 			return err
 		}
-		if err := os.WriteFile(dst, data, 0o600); err != nil {
+		if err := writeDurably(dst, data); err != nil {
 			return err
 		}
 	}
-	return nil
+	return syncDir(to)
+}
+
+// writeDurably writes a file so that a power cut leaves all of it or nothing.
+func writeDurably(name string, data []byte) error {
+	tmp := name + ".new"
+	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(tmp, name)
+}
+
+func syncDir(name string) error {
+	d, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }

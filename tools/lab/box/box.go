@@ -33,6 +33,7 @@ type Config struct {
 	Dir    string // for sockets, variables and the log
 	Disk   string // raw image file, or nbd:unix:SOCKET
 	Second string // another raw image, read-only; may be empty
+	Target string // and one to write to
 	// SecureBoot takes firmware that can enforce signatures, with system
 	// management mode.
 	SecureBoot bool
@@ -140,6 +141,9 @@ func (c Config) args(socket string) []string {
 	}
 	if c.Second != "" {
 		args = append(args, "-drive", "if=none,id=d1,format=raw,readonly=on,file="+c.Second, "-device", "virtio-blk-pci,drive=d1")
+	}
+	if c.Target != "" {
+		args = append(args, "-drive", "if=none,id=d2,format=raw,file="+c.Target, "-device", "virtio-blk-pci,drive=d2")
 	}
 	for i := range c.NICs {
 		args = append(args, "-netdev", fmt.Sprintf("user,id=n%d,restrict=on", i), "-device", fmt.Sprintf("virtio-net-pci,netdev=n%d,romfile=", i))

@@ -287,8 +287,8 @@ func TestUpgrade(t *testing.T) {
 	l.on()
 	l.ready()
 	l.runs("B", "good", 200)
-	if out := l.command("upgrade install /dev/vdb --force"); !strings.Contains(out, "is in slot A") {
-		t.Logf("%s", out)
+	if out := l.command("upgrade install /dev/vdb --no-reboot"); !strings.Contains(out, "is in slot A") {
+		t.Errorf("%s", out)
 	}
 	l.cut()
 	l.on() // the trial of slot A
@@ -347,4 +347,76 @@ func TestBrokenImages(t *testing.T) {
 			l.cut()
 		})
 	}
+}
+
+func TestSecureBoot(t *testing.T) {
+	v := first
+	v.Sign = true
+	l := newLife(t, v, true)
+	l.offer(Variant{Revision: 200, Cmdline: quick}) // not signed
+	l.on()
+	l.ready()
+	if out := l.command("secureboot status"); !strings.Contains(out, "setup mode") {
+		t.Errorf("before: %s", out)
+	}
+	if out := l.command("secureboot enrol"); !strings.Contains(out, "keys are in the firmware") {
+		t.Fatalf("enrol: %s", out)
+	}
+	l.cut()
+	l.on()
+	l.ready()
+	if out := l.command("secureboot status"); !strings.Contains(out, "Secure boot is on") {
+		t.Errorf("after: %s", out)
+	}
+	if out := l.command("upgrade install /dev/vdb"); !strings.Contains(out, "is not signed by a key in the firmware") {
+		t.Errorf("an unsigned upgrade: %s", out)
+	}
+	l.runs("A", "good", 100)
+	l.cut()
+	// One bit of the image on the disk is changed.
+	raw, err := os.ReadFile(l.cfg.Disk)
+	l.must(err)
+	i, err := l.maker.Make(v)
+	l.must(err)
+	mark := i.UKI[len(i.UKI)/2 : len(i.UKI)/2+64]
+	at := strings.Index(string(raw), string(mark))
+	if at < 0 {
+		t.Fatal("the image is not found on the disk")
+	}
+	raw[at] ^= 1
+	l.must(os.WriteFile(l.cfg.Disk, raw, 0o600))
+	l.on()
+	l.see(`Access [Dd]enied|Security [Vv]iolation`)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	if _, err := l.Expect(ctx, `init: PID 1`); err == nil {
+		t.Error("the tampered image starts")
+	}
+	l.cut()
+}
+
+func TestFlash(t *testing.T) {
+	l := newLife(t, first, false)
+	l.on()
+	l.ready()
+	if out := l.command("flash /dev/vda"); !strings.Contains(out, "this system runs from /dev/vda") {
+		t.Errorf("its own disk: %s", out)
+	}
+	l.cut()
+	target := filepath.Join(l.cfg.Dir, "target")
+	l.must(os.WriteFile(target, []byte("precious"), 0o600))
+	l.must(os.Truncate(target, 400<<20))
+	l.cfg.Target = target
+	l.on()
+	l.ready()
+	l.must(l.Enter("flash /dev/vdb"))
+	l.see(`data without a partition table`)
+	l.must(l.Enter("/dev/vdb"))
+	l.see(`is written and compared`)
+	l.cut()
+	l.cfg.Disk, l.cfg.Target = target, ""
+	l.on()
+	l.see(`data partition: blank, it is created`)
+	l.see(`init: ready `)
+	l.cut()
 }
