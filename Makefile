@@ -43,6 +43,13 @@ unit: ## Unit, simulator and namespace tests (the latter need root)
 vm: pieces ## The demo as a test: four virtual machines, a power cut, checks on the captures
 	$(GO) run ./tools/lab demo
 
+test-image: need-box image ## The disk image in QEMU with OVMF: first boot, upgrades, broken images, secure boot, flash (T=regexp chooses)
+	@test -f $(KEYS)/PK.auth || $(GO) run ./tools/sign -keys $(KEYS) keygen
+	$(GO) test ./tools/lab/box -run '$(or $(T),.)' -v -timeout 60m -image $(abspath $(BUILD)/disk) -cache $(abspath $(BUILD)/cache) -keys $(abspath $(KEYS))
+
+test-powercut: need-box image ## Cut the power N times (default 200) at random moments of first boot, upgrade, trial, confirmation
+	$(GO) run ./tools/lab/powercut -n $(or $(N),200) -image $(BUILD)/disk -cache $(BUILD)/cache -keys $(KEYS) $(if $(FOR),-for $(FOR)) $(if $(SEED),-seed $(SEED))
+
 sim: ## Play N random histories of whole clusters (default 10000), or for SOAK=1h; tells a violation as a story
 	$(GO) run ./ha/sim/cmd $(if $(SOAK),-soak $(SOAK),-n $(or $(N),10000))
 
@@ -61,4 +68,4 @@ need-%:
 clean: ## Remove everything that was built
 	rm -rf $(BUILD)
 
-.PHONY: help demo console stop image pieces keys test check unit vm fuzz bench-failover sim mutations clean
+.PHONY: help demo console stop image pieces keys test test-image test-powercut check unit vm fuzz bench-failover sim mutations clean

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -50,8 +51,8 @@ func Open() (_ *System, err error) {
 			lock.Close()
 		}
 	}()
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return nil, errors.New("another upgrade, rollback or confirmation is under way")
+	if err := takeLock(lock); err != nil {
+		return nil, err
 	}
 	if err := os.MkdirAll(Mountpoint, 0o700); err != nil {
 		return nil, err
@@ -73,6 +74,25 @@ func Open() (_ *System, err error) {
 		return nil, errors.Join(err, unix.Unmount(Mountpoint, 0))
 	}
 	return s, nil
+}
+
+// lockPatience is how long another one may have the partition open. Looking at
+// it takes a moment, an installation a minute.
+const lockPatience = 10 * time.Second
+
+func takeLock(f *os.File) error {
+	for end := time.Now().Add(lockPatience); ; time.Sleep(100 * time.Millisecond) {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return fmt.Errorf("lock the EFI system partition: %w", err)
+		}
+		if time.Now().After(end) {
+			return errors.New("another upgrade, rollback or confirmation is under way")
+		}
+	}
 }
 
 // Close unmounts the partition. Closing again does nothing.

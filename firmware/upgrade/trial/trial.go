@@ -12,6 +12,7 @@ import (
 
 	"github.com/twinkeep/twinkeep/firmware/api"
 	"github.com/twinkeep/twinkeep/firmware/upgrade/esp"
+	"github.com/twinkeep/twinkeep/init/loader"
 	"github.com/twinkeep/twinkeep/init/supervise"
 )
 
@@ -112,6 +113,11 @@ func Run(ctx context.Context, h Health, healthyFor time.Duration, log func(forma
 }
 
 func onTrial() (bool, error) {
+	// The loader says whether it counted; where its variables cannot be read the
+	// entries on the disk do.
+	if info, err := loader.Read(loader.Vars); err == nil && info.Entry != "" && info.CountPath == "" {
+		return false, nil
+	}
 	s, err := esp.Open()
 	if err != nil {
 		return false, err
