@@ -23,6 +23,10 @@ const (
 	ConfigDir  = "config"
 	JournalDir = "journal"
 	CrashDir   = "crash"
+	// ResetFile on the data partition asks PID 1 to make the partition anew at the
+	// next boot: the factory reset. It is an ordinary file so that a power cut
+	// before that boot loses neither the wish nor anything else.
+	ResetFile = "factory-reset"
 	// StateFile tells other programs which disk was found; see Disk.
 	StateFile = "/run/twinkeep/disk.json"
 )

@@ -61,6 +61,11 @@ func Open(o Options) (Disk, error) {
 	}
 	outcome, err := Bring(condition, ext4{d.Data, o.Say}, o.Say)
 	d.Lost = outcome.Lost
+	if _, serr := os.Stat(filepath.Join(Mountpoint, ResetFile)); err == nil && serr == nil {
+		o.Say("data partition: factory reset, all configuration, keys and journals are erased")
+		outcome.Created = true
+		err = reset(ext4{d.Data, o.Say})
+	}
 	if err != nil {
 		return d, fmt.Errorf("data partition %s: %w", d.Data, err)
 	}
@@ -76,6 +81,15 @@ func (d Disk) store() error {
 		return err
 	}
 	return os.WriteFile(StateFile, append(b, '\n'), 0o644)
+}
+
+// reset makes a mounted partition anew. After a power cut in the middle it is
+// blank, and the next boot creates it.
+func reset(e ext4) error {
+	if err := unix.Unmount(Mountpoint, 0); err != nil {
+		return fmt.Errorf("unmount: %w", err)
+	}
+	return errors.Join(e.Create(), e.Mount())
 }
 
 // ext4 is the edge on the kernel.

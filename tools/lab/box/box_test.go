@@ -395,6 +395,22 @@ func TestSecureBoot(t *testing.T) {
 	l.cut()
 }
 
+func TestFactoryReset(t *testing.T) {
+	l := newLife(t, first, false)
+	l.on()
+	l.ready()
+	l.shell("echo secret > /data/secret; sync")
+	l.must(l.Enter("factory-reset"))
+	l.see(`Type erase`)
+	l.must(l.Enter("erase"))
+	l.see(`factory reset, all configuration, keys and journals are erased`)
+	l.ready()
+	if out := l.shell("ls /data"); strings.Contains(out, "secret") || !strings.Contains(out, "config") {
+		t.Errorf("after the reset: %s", out)
+	}
+	l.cut()
+}
+
 func TestFlash(t *testing.T) {
 	l := newLife(t, first, false)
 	l.on()
