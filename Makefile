@@ -30,7 +30,10 @@ pieces: need-image ## Build kernel and initramfs for the lab into build/image
 keys: ## Make the keys that sign upgrades and images (KEYS=build/keys)
 	$(GO) run ./tools/sign -keys $(KEYS) keygen
 
-test: need-test check unit vm ## Everything CI runs
+test: need-test check unit vm test-boot ## Everything CI runs
+
+test-boot: ## The part of test-image that CI has time for: first boot, upgrade, a panic, secure boot
+	@$(MAKE) test-image VERIFY= T='TestFirstBootAndState|TestUpgrade|TestBrokenImages/panic|TestSecureBoot'
 
 check: ## Formatting, vet, staticcheck
 	@out=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "not gofmt-clean:"; echo "$$out"; exit 1; }
@@ -68,4 +71,4 @@ need-%:
 clean: ## Remove everything that was built
 	rm -rf $(BUILD)
 
-.PHONY: help demo console stop image pieces keys test test-image test-powercut check unit vm fuzz bench-failover sim mutations clean
+.PHONY: help demo console stop image pieces keys test test-boot test-image test-powercut check unit vm fuzz bench-failover sim mutations clean

@@ -225,7 +225,7 @@ func (w *worker) acknowledge(ctx context.Context) error {
 }
 
 var (
-	runs   = regexp.MustCompile(`(?m)^(A|B)\s+yes\s+(?:yes\s+)?(good|trial|failed|empty)`)
+	runs   = regexp.MustCompile(`(?m)^(A|B)\s+yes\s+(?:yes|-)\s+(good|trial|failed|empty)`)
 	marked = regexp.MustCompile(`(?m)^mark=(\d+)`)
 )
 
