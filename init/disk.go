@@ -18,6 +18,8 @@ const (
 	// diskPatience is how long the disk may take to appear. USB disks behind hubs
 	// need several seconds.
 	diskPatience = 20 * time.Second
+	// drivePatience is how long a box without configuration waits for a stick.
+	drivePatience = 5 * time.Second
 	// repairLimit is how long the watchdog is kept quiet while a large data
 	// partition is checked.
 	repairLimit = 10 * time.Minute
@@ -112,7 +114,14 @@ func (m *machine) dataPartition() error {
 		return fmt.Errorf("%w; the box runs from memory, nothing survives a restart", err)
 	}
 	milestone("data partition %s mounted", d.Data)
-	return data.Config(configDir)
+	if err := data.Config(configDir); err != nil {
+		return err
+	}
+	drive, err := data.FromDrive(configDir, drivePatience, func() { m.lateDrivers() })
+	if drive != "" && err == nil {
+		m.complain("the node file was taken from the drive %s: take it out, it holds the cluster key", drive)
+	}
+	return err
 }
 
 // openBootlog writes the journal to the data partition, and takes the kernel's

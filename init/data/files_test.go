@@ -87,3 +87,32 @@ func TestPartitionFile(t *testing.T) {
 		}
 	}
 }
+
+func TestLabel(t *testing.T) {
+	fat32, fat16 := make([]byte, 512), make([]byte, 512)
+	copy(fat32[71:], "TWKCONFIG  FAT32   ")
+	copy(fat16[43:], "TWKCONFIG  FAT16   ")
+	for _, b := range [][]byte{fat32, fat16} {
+		if label(b) != "" {
+			t.Error("a sector without its signature is taken for FAT")
+		}
+		b[510], b[511] = 0x55, 0xaa
+		if got := label(b); got != DriveLabel {
+			t.Errorf("label %q", got)
+		}
+	}
+	if label(nil) != "" || label(append(make([]byte, 510), 0x55, 0xaa)) != "" {
+		t.Error("anything is taken for FAT")
+	}
+	dev, sys := t.TempDir(), t.TempDir()
+	for name, b := range map[string][]byte{"sda": make([]byte, 512), "sdb1": fat16, "sdc": []byte("short")} {
+		for _, dir := range []string{dev, sys} {
+			if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if got := findDrive(sys, dev); got != filepath.Join(dev, "sdb1") {
+		t.Errorf("found %q", got)
+	}
+}

@@ -411,6 +411,30 @@ func TestFactoryReset(t *testing.T) {
 	l.cut()
 }
 
+func TestConfigDrive(t *testing.T) {
+	v := first
+	v.Files = nil
+	l := newLife(t, v, false)
+	l.cfg.Second = filepath.Join(l.cfg.Dir, "drive")
+	for _, args := range [][]string{
+		{"mformat", "-C", "-i", l.cfg.Second, "-f", "1440", "-v", "TWKCONFIG", "::"},
+		{"mcopy", "-i", l.cfg.Second, filepath.Join(l.cfg.Dir, "node.yaml"), "::node.yaml"},
+	} {
+		l.must(os.WriteFile(filepath.Join(l.cfg.Dir, "node.yaml"), []byte(node), 0o600))
+		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %v\n%s", args, err, out)
+		}
+	}
+	l.on()
+	l.see(`the node file was taken from the drive /dev/vdb`)
+	l.ready()
+	l.cut()
+	l.cfg.Second = ""
+	l.on()
+	l.ready()
+	l.cut()
+}
+
 func TestFlash(t *testing.T) {
 	l := newLife(t, first, false)
 	l.on()
