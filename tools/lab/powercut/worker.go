@@ -237,6 +237,10 @@ func (w *worker) back(ctx context.Context) (slot string, err error) {
 	if _, err := w.see(ctx, `init: ready `); err != nil {
 		return "", err
 	}
+	// The first prompt may have come before; Enter gives another one.
+	if err := w.box.Enter(""); err != nil {
+		return "", err
+	}
 	if _, err := w.see(ctx, prompt); err != nil {
 		return "", err
 	}
