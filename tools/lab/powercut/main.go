@@ -145,13 +145,18 @@ func (t *tally) report() error {
 	fmt.Printf("%d power cuts in %.0f s: %s\n", n, time.Since(t.begin).Seconds(), strings.Join(words, ", "))
 	fmt.Printf("write cache: %d sectors at the moments of the cuts, %d of them lost\n", t.sectors, t.lost)
 	words = nil
+	back := 0
 	for _, s := range slices.Sorted(maps.Keys(t.slots)) {
 		words = append(words, fmt.Sprintf("%s %d", s, t.slots[s]))
+		back += t.slots[s]
 	}
 	fmt.Printf("came back in slot: %s\n", strings.Join(words, ", "))
+	if open := n - back - len(t.failures); open > 0 {
+		fmt.Printf("%d more were under way when time ran out; nothing is said of them\n", open)
+	}
 	if len(t.failures) > 0 {
 		return fmt.Errorf("%d did not come back as they should:\n%s", len(t.failures), strings.Join(t.failures, "\n"))
 	}
-	fmt.Println("every one came back with a slot that works and with all acknowledged data")
+	fmt.Printf("all %d came back with a slot that works and with all acknowledged data\n", back)
 	return nil
 }
