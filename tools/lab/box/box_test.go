@@ -318,7 +318,7 @@ func TestBrokenImages(t *testing.T) {
 		power bool // only a power cut ends it
 	}{
 		{"panic", Variant{Initrd: []byte("this is no initramfs")}, `Kernel panic`, false},
-		{"hang before PID 1", Variant{Cmdline: "rdinit=/nonexistent root=/dev/none rootwait"}, `Waiting for root device`, true},
+		{"hang before PID 1", Variant{Cmdline: "rdinit=/nonexistent root=/dev/none rootwait loglevel=7"}, `Waiting for root device`, true},
 		{"lock-up", Variant{Cmdline: quick, Files: []qemu.File{
 			{Path: "/bin/hog", Mode: 0o755, Data: program},
 			{Path: "/etc/twinkeep/services.d/hog.yaml", Data: []byte("name: hog\nargv: [/bin/hog]\n")},
