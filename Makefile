@@ -2,8 +2,9 @@
 # Variables: M=a|b|host|server (console), KEEP=1 (demo), BOARD, KERNEL, N (benches).
 
 GO      ?= go
-BOARD   ?= qemu-x86_64
+BOARD   ?= generic-x86_64
 BUILD   := build
+KEYS    ?= $(BUILD)/keys
 VERSION := $(shell git describe --always --dirty 2>/dev/null || echo dev)
 
 .DEFAULT_GOAL := help
@@ -11,7 +12,7 @@ VERSION := $(shell git describe --always --dirty 2>/dev/null || echo dev)
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
-demo: need-demo image ## Build the image, start the lab, cut the active member's power, show the takeover (KEEP=1 leaves it running)
+demo: need-demo pieces ## Build the image, start the lab, cut the active member's power, show the takeover (KEEP=1 leaves it running)
 	$(GO) run ./tools/lab demo $(if $(KEEP),--keep)
 
 console: ## Open a member's serial console (M=a, b, host, server; leave with Ctrl-])
@@ -20,10 +21,19 @@ console: ## Open a member's serial console (M=a, b, host, server; leave with Ctr
 stop: ## Stop a lab that was left running
 	$(GO) run ./tools/lab stop
 
-image: need-image ## Build kernel and initramfs into build/image
-	$(GO) run ./tools/image --board $(BOARD) --out $(BUILD)/image
+image: need-image ## Build the image of a disk for BOARD and its upgrade file into build/disk (SIGN=1: signed for secure boot; VERIFY=1: build twice and compare)
+	$(GO) run ./tools/image disk --board $(BOARD) --out $(BUILD)/disk --keys $(KEYS) $(if $(SIGN),--sign) $(if $(VERIFY),--verify)
 
-test: need-test check unit vm ## Everything CI runs
+pieces: need-image ## Build kernel and initramfs for the lab into build/image
+	$(GO) run ./tools/image pieces --board $(BOARD) --out $(BUILD)/image
+
+keys: ## Make the keys that sign upgrades and images (KEYS=build/keys)
+	$(GO) run ./tools/sign -keys $(KEYS) keygen
+
+test: need-test check unit vm test-boot ## Everything CI runs
+
+test-boot: ## The part of test-image that CI has time for: first boot, upgrade, a panic, secure boot
+	@$(MAKE) test-image VERIFY= T='TestFirstBootAndState|TestUpgrade|TestBrokenImages/panic|TestSecureBoot'
 
 check: ## Formatting, vet, staticcheck
 	@out=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "not gofmt-clean:"; echo "$$out"; exit 1; }
@@ -33,8 +43,15 @@ check: ## Formatting, vet, staticcheck
 unit: ## Unit, simulator and namespace tests (the latter need root)
 	$(GO) test -timeout 5m ./...
 
-vm: image ## The demo as a test: four virtual machines, a power cut, checks on the captures
+vm: pieces ## The demo as a test: four virtual machines, a power cut, checks on the captures
 	$(GO) run ./tools/lab demo
+
+test-image: need-box image ## The disk image in QEMU with OVMF: first boot, upgrades, broken images, secure boot, flash (T=regexp chooses)
+	@test -f $(KEYS)/PK.auth || $(GO) run ./tools/sign -keys $(KEYS) keygen
+	$(GO) test ./tools/lab/box -run '$(or $(T),.)' -v -timeout 60m -image $(abspath $(BUILD)/disk) -cache $(abspath $(BUILD)/cache) -keys $(abspath $(KEYS))
+
+test-powercut: need-box image ## Cut the power N times (default 200) at random moments of first boot, upgrade, trial, confirmation
+	$(GO) run ./tools/lab/powercut -n $(or $(N),200) -image $(BUILD)/disk -cache $(BUILD)/cache -keys $(KEYS) $(if $(FOR),-for $(FOR)) $(if $(SEED),-seed $(SEED))
 
 sim: ## Play N random histories of whole clusters (default 10000), or for SOAK=1h; tells a violation as a story
 	$(GO) run ./ha/sim/cmd $(if $(SOAK),-soak $(SOAK),-n $(or $(N),10000))
@@ -57,4 +74,4 @@ need-%:
 clean: ## Remove everything that was built
 	rm -rf $(BUILD)
 
-.PHONY: help demo console stop image test check unit vm fuzz bench-failover bench-sync sim mutations clean
+.PHONY: help demo console stop image pieces keys test test-boot test-image test-powercut check unit vm fuzz bench-failover bench-sync sim mutations clean

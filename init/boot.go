@@ -11,6 +11,7 @@ import (
 
 	"github.com/twinkeep/twinkeep/board"
 	"github.com/twinkeep/twinkeep/hal/watchdog"
+	"github.com/twinkeep/twinkeep/init/loader"
 	"github.com/twinkeep/twinkeep/init/module"
 	"github.com/twinkeep/twinkeep/init/mount"
 	"github.com/twinkeep/twinkeep/init/supervise"
@@ -35,6 +36,10 @@ type machine struct {
 	loader  *module.Loader
 	// watchdog is opened late, by another goroutine than the one that feeds it.
 	watchdog atomic.Pointer[watchdog.Watchdog]
+	down     *shutdown
+	loaded   loader.Info // what the boot loader says
+	// endBootlog ends the journal on the disk; nil without one.
+	endBootlog func()
 }
 
 // boot does what has to be done before services start. It returns whatever
@@ -52,6 +57,10 @@ func (m *machine) boot() {
 	m.step("mounts", m.mounts)
 	m.step("board", m.selectBoard)
 	m.step("modules", m.modules)
+	if m.onDisk() {
+		m.fromDisk()
+		m.step("board", m.selectBoard) // the node file is there now, and may name another
+	}
 	m.step("hostname", m.hostname)
 	m.step("loopback", loopbackUp)
 	m.step("kernel parameters", m.parameters)

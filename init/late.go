@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/twinkeep/twinkeep/hal/watchdog"
-	"github.com/twinkeep/twinkeep/init/module"
 	"github.com/twinkeep/twinkeep/init/supervise"
 )
 
@@ -19,11 +18,11 @@ const watchdogTimeout = 30 * time.Second
 // late does what nothing waits for, once the services are up: drivers of disks
 // and watchdogs. (On emulated hardware the SATA driver alone takes 0.4 s.)
 func (m *machine) late() error {
-	if m.loader == nil {
-		return nil
+	if m.loader == nil || m.watchdog.Load() != nil {
+		return nil // from a disk all this was done at the start
 	}
-	for _, err := range m.loader.Hardware("/sys", module.Late) {
-		m.complain("%v", err)
+	if err := m.lateDrivers(); err != nil {
+		return err
 	}
 	return m.openWatchdog()
 }

@@ -29,7 +29,7 @@ func main() {
 	}
 	defer rescue()
 	milestone("PID 1")
-	m := &machine{journal: supervise.NewJournal(0, 0)}
+	m := &machine{journal: supervise.NewJournal(0, 0), down: newShutdown()}
 	m.boot()
 	m.run()
 }

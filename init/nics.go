@@ -12,7 +12,10 @@ import (
 )
 
 // nodeFile is the configuration of the box. PID 1 wants one word from it.
-const nodeFile = "/etc/twinkeep/node.yaml"
+const nodeFile = configDir + "/node.yaml"
+
+// configDir is the --config directory of a member on the box.
+const configDir = "/etc/twinkeep"
 
 // selectBoard finds out which board this is: twinkeep.board= in the kernel
 // command line, else "board:" in the node file, else what the firmware says.

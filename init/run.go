@@ -17,9 +17,7 @@ import (
 // run starts the services, keeps them running until somebody asks for the end,
 // and brings the machine down. It returns only if the kernel refuses that.
 func (m *machine) run() {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	down := &shutdown{cancel: cancel}
+	down, ctx := m.down, m.down.ctx
 	go m.guarded("signals", func() { m.signals(down) })
 	if word(m.cmdline, "twinkeep.journal") == "console" {
 		go m.guarded("journal on the console", func() { m.journal.Mirror(context.Background(), 0, os.Stdout) })
@@ -47,6 +45,9 @@ func (m *machine) run() {
 	milestone("services stopped, %s", action)
 	if err := m.release(action); err != nil {
 		m.complain("%v", err)
+	}
+	if m.endBootlog != nil {
+		m.endBootlog()
 	}
 	if err := power.Down(action, m.complain); err != nil {
 		m.complain("%v", err)
@@ -87,9 +88,15 @@ func (m *machine) guarded(name string, fn func()) {
 
 // shutdown remembers what the first one who asked wanted.
 type shutdown struct {
+	ctx    context.Context // ends when somebody has asked
 	cancel context.CancelFunc
 	mu     sync.Mutex
 	action supervise.Action
+}
+
+func newShutdown() *shutdown {
+	ctx, cancel := context.WithCancel(context.Background())
+	return &shutdown{ctx: ctx, cancel: cancel}
 }
 
 func (d *shutdown) ask(a supervise.Action) error {

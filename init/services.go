@@ -9,6 +9,7 @@ import (
 	"github.com/twinkeep/twinkeep/ha/member"
 	"github.com/twinkeep/twinkeep/init/addon"
 	"github.com/twinkeep/twinkeep/init/console"
+	"github.com/twinkeep/twinkeep/init/data"
 	"github.com/twinkeep/twinkeep/init/supervise"
 )
 
@@ -37,7 +38,7 @@ func (m *machine) services() []supervise.Service {
 			StopTimeout: time.Second,
 		})
 	}
-	dirs := []string{"--config", "/etc/twinkeep", "--state", "/data", "--run", runDir}
+	dirs := []string{"--config", configDir, "--state", data.Mountpoint, "--run", runDir}
 	out = append(out,
 		supervise.Service{
 			Name:         "gatewayd",
@@ -61,6 +62,9 @@ func (m *machine) services() []supervise.Service {
 			After:        []string{"had"},
 			ReadyTimeout: 30 * time.Second,
 		})
+	if m.onDisk() {
+		out = append(out, supervise.Service{Name: "upgraded", Argv: []string{twinkeep, "upgraded", "--run", runDir}, StopTimeout: time.Second})
+	}
 	var taken []string
 	for _, s := range out {
 		taken = append(taken, s.Name)

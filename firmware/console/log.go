@@ -1,23 +1,30 @@
 package console
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/twinkeep/twinkeep/firmware/api"
+	"github.com/twinkeep/twinkeep/init/bootlog"
+	"github.com/twinkeep/twinkeep/init/data"
 	"github.com/twinkeep/twinkeep/init/supervise"
 )
 
 func (s *session) logCommand() *cobra.Command {
 	var q api.JournalQuery
-	var lines int
+	var lines, boot int
 	cmd := &cobra.Command{
 		Use: "log", Short: "Show the journal of all services", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if boot != 0 {
+				return bootlog.Show(terminalSafe{cmd.OutOrStdout()}, filepath.Join(data.Mountpoint, data.JournalDir), boot)
+			}
 			c, ctx := s.client(), cmd.Context()
 			follow := q.Follow
 			q.Follow = false
@@ -47,7 +54,21 @@ func (s *session) logCommand() *cobra.Command {
 	cmd.Flags().BoolVar(&q.Follow, "follow", false, "go on with new lines until Ctrl-C")
 	cmd.Flags().StringVar(&q.Service, "service", "", "only lines of this service")
 	cmd.Flags().IntVar(&lines, "lines", 50, "show so many of the newest lines, 0 for all")
+	cmd.Flags().IntVar(&boot, "boot", 0, "of an earlier boot: -1 is the one before this, with the kernel's last words if it crashed")
 	return cmd
+}
+
+// terminalSafe passes text on without what would steer the terminal.
+type terminalSafe struct{ w io.Writer }
+
+func (t terminalSafe) Write(p []byte) (int, error) {
+	_, err := t.w.Write(bytes.Map(func(r rune) rune {
+		if r < ' ' && r != '\t' && r != '\n' || r == 0x7f {
+			return '.'
+		}
+		return r
+	}, p))
+	return len(p), err
 }
 
 func writeEntry(w io.Writer, e supervise.Entry) {

@@ -6,11 +6,13 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 
 	"github.com/spf13/cobra"
 
 	"github.com/twinkeep/twinkeep/firmware/api"
+	"github.com/twinkeep/twinkeep/init/data"
 	"github.com/twinkeep/twinkeep/init/supervise"
 )
 
@@ -20,6 +22,42 @@ func (s *session) rebootCommand() *cobra.Command {
 
 func (s *session) shutdownCommand() *cobra.Command {
 	return s.powerCommand("shutdown", "Switch this device off", supervise.Poweroff, "This device switches itself off.")
+}
+
+func (s *session) factoryResetCommand() *cobra.Command {
+	var sure bool
+	cmd := &cobra.Command{
+		Use: "factory-reset", Short: "Restart this device and erase its configuration, keys and journals", Args: cobra.NoArgs,
+		Long: "The node file, the cluster key, the remembered term and the journals are erased at the next start; both images stay.\n" +
+			"The device comes back as after its first boot, with its gate shut.",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if _, err := data.Read(); err != nil {
+				return &api.Error{Message: "this device has no data partition: a restart forgets everything", Cause: err}
+			}
+			if !sure {
+				line, err := s.readLine("All configuration and keys of this device are lost. Type erase to go on: ")
+				if err != nil && !errors.Is(err, io.EOF) {
+					return err
+				}
+				if line != "erase" {
+					return errors.New("nothing was done")
+				}
+			}
+			f, err := os.Create(filepath.Join(data.Mountpoint, data.ResetFile))
+			if err != nil {
+				return err
+			}
+			if err := errors.Join(f.Sync(), f.Close()); err != nil {
+				return err
+			}
+			if err := s.client().Shutdown(cmd.Context(), supervise.Reboot); err != nil {
+				return err
+			}
+			return s.say(cmd, "This device restarts and erases itself.")
+		},
+	}
+	cmd.Flags().BoolVar(&sure, "yes", false, "do not ask")
+	return cmd
 }
 
 func (s *session) powerCommand(name, help string, action supervise.Action, message string) *cobra.Command {

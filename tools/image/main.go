@@ -2,7 +2,8 @@
 // package, and an initramfs with PID 1, the product, its kernel modules and the
 // rescue commands. It needs no root.
 //
-//	go run ./tools/image [pieces] --board qemu-x86_64 --out build/image
+//	go run ./tools/image pieces --board qemu-x86_64 --out build/image
+//	go run ./tools/image disk --board generic-x86_64 --out build/disk
 package main
 
 import (
@@ -12,6 +13,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -28,23 +30,38 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) error {
-	if len(args) > 0 && args[0] == "pieces" {
-		args = args[1:]
+	what := "pieces"
+	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+		what, args = args[0], args[1:]
 	}
-	b := &build{begin: time.Now()}
-	fs := flag.NewFlagSet("image pieces", flag.ContinueOnError)
-	fs.StringVar(&b.board, "board", "qemu-x86_64", "board the image is for")
+	b := &build{begin: time.Now(), overrides: make(map[string][]byte)}
+	fs := flag.NewFlagSet("image "+what, flag.ContinueOnError)
+	fs.StringVar(&b.board, "board", "generic-x86_64", "board the image is for")
 	fs.StringVar(&b.out, "out", "build/image", "folder for the result")
 	fs.StringVar(&b.cache, "cache", "build/cache", "folder for downloads and built commands")
 	fs.StringVar(&b.buildroot, "buildroot", "buildroot", "folder with modules.txt, commands.txt, layout.txt")
 	fs.StringVar(&b.kernel, "kernel", "linux-image-amd64", "kernel `package`; a meta package is followed (linux-image-cloud-amd64: virtual machines only)")
 	fs.StringVar(&b.twinkeep, "twinkeep", "", "take this `program` as /bin/twinkeep instead of building ./firmware/twinkeep")
 	fs.BoolVar(&b.verify, "verify", false, "build a second time from nothing and compare")
+	fs.StringVar(&b.release.Version, "version", "", "version for people; the default is git describe")
+	fs.Uint64Var(&b.release.Revision, "revision", 0, "revision, older ones are refused by an upgrade; the default is the time of the commit")
+	fs.StringVar(&b.disk.keys, "keys", "build/keys", "folder with the keys that tools/sign makes; it makes a missing upgrade key")
+	fs.BoolVar(&b.disk.sign, "sign", false, "sign for secure boot with the db key in --keys")
+	fs.StringVar(&b.disk.cmdline, "cmdline", "", "more kernel command line")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
 	if fs.NArg() > 0 {
-		return fmt.Errorf("unexpected argument %q: the only command is pieces", fs.Arg(0))
+		return fmt.Errorf("unexpected argument %q", fs.Arg(0))
 	}
-	return b.pieces(ctx)
+	if err := b.identify(ctx); err != nil {
+		return err
+	}
+	switch what {
+	case "pieces":
+		return b.pieces(ctx)
+	case "disk":
+		return b.image(ctx)
+	}
+	return fmt.Errorf("%q is neither pieces (kernel and initramfs) nor disk (the image of a disk and its upgrade file)", what)
 }

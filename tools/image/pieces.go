@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/twinkeep/twinkeep/board"
+	"github.com/twinkeep/twinkeep/firmware/upgrade"
 	"github.com/twinkeep/twinkeep/init/module"
 	"github.com/twinkeep/twinkeep/tools/image/initramfs"
 	"github.com/twinkeep/twinkeep/tools/image/kernel"
@@ -25,6 +26,9 @@ type build struct {
 	kernel, twinkeep             string
 	verify                       bool
 	begin                        time.Time
+	release                      upgrade.Release
+	disk                         diskOptions
+	overrides                    map[string][]byte // content of files of buildroot, by their name there
 }
 
 // required are kernel options that the product cannot do without; where a
@@ -65,29 +69,38 @@ func (b *build) progress(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, "[%5.1fs] %s\n", time.Since(b.begin).Seconds(), fmt.Sprintf(format, args...))
 }
 
-// pieces builds kernel and initramfs into b.out.
-func (b *build) pieces(ctx context.Context) error {
+// kernelTree finds the kernel and checks that it has what the product needs.
+func (b *build) kernelTree(ctx context.Context) (*kernel.Tree, []byte, error) {
 	// One image serves every board of its architecture, PID 1 finds out which
 	// it is on; the name is recorded, and must be one that exists.
 	if _, err := board.Named(b.board); err != nil {
-		return err
+		return nil, nil, err
 	}
 	tree, err := kernel.Fetch(ctx, b.cache, b.kernel, b.progress)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	missing, err := kernel.Options(tree.Config(), required)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	if len(missing) > 0 {
-		return fmt.Errorf("kernel %s lacks %s: take another with --kernel", tree.Package, strings.Join(missing, ", "))
+		return nil, nil, fmt.Errorf("kernel %s lacks %s: take another with --kernel", tree.Package, strings.Join(missing, ", "))
 	}
 	vmlinuz, err := os.ReadFile(tree.Vmlinuz())
 	if err != nil {
-		return fmt.Errorf("read the kernel: %w", err)
+		return nil, nil, fmt.Errorf("read the kernel: %w", err)
 	}
 	b.progress("kernel %s %s", tree.Package, tree.Version)
+	return tree, vmlinuz, nil
+}
+
+// pieces builds kernel and initramfs into b.out.
+func (b *build) pieces(ctx context.Context) error {
+	tree, vmlinuz, err := b.kernelTree(ctx)
+	if err != nil {
+		return err
+	}
 	vmlinux, err := b.vmlinux(ctx, tree, vmlinuz)
 	if err != nil {
 		return err
@@ -192,6 +205,12 @@ func (b *build) rootfs(ctx context.Context, tree *kernel.Tree, env []string) (*r
 	}
 	if err := b.addCommands(ctx, fs, env); err != nil {
 		return nil, err
+	}
+	for _, f := range b.disk.files {
+		if err := fs.archive.File(f.path, f.mode, f.data); err != nil {
+			return nil, err
+		}
+		fs.size[filepath.Base(f.path)] = int64(len(f.data))
 	}
 	return fs, b.addPrograms(ctx, fs, env)
 }

@@ -63,7 +63,7 @@ func (b *build) goBuild(ctx context.Context, env []string, pkg string) ([]byte, 
 	}
 	defer os.RemoveAll(dir)
 	out := filepath.Join(dir, "program")
-	if err := goTool(ctx, "", env, "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=", "-o", out, pkg); err != nil {
+	if err := goTool(ctx, "", env, "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid= -X main.version="+b.release.Version, "-o", out, pkg); err != nil {
 		return nil, err
 	}
 	return os.ReadFile(out)
@@ -195,6 +195,9 @@ func (b *build) addLine(a *initramfs.Archive, f []string) error {
 		}
 		return a.Char(f[1], mode, major, minor)
 	default:
+		if data, ok := b.overrides[f[3]]; ok {
+			return a.File(f[1], mode, data)
+		}
 		data, err := os.ReadFile(filepath.Join(b.buildroot, f[3]))
 		if err != nil {
 			return err

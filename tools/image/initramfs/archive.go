@@ -66,6 +66,19 @@ func (a *Archive) Size() int64 {
 	return n
 }
 
+// Content returns what a regular file holds.
+func (a *Archive) Content(name string) ([]byte, bool) {
+	r, ok := a.records[clean(name)]
+	if !ok || r.Mode&cpio.S_IFMT != cpio.S_IFREG {
+		return nil, false
+	}
+	data := make([]byte, r.FileSize)
+	if n, err := r.ReadAt(data, 0); uint64(n) != r.FileSize && err != nil {
+		return nil, false
+	}
+	return data, true
+}
+
 // Names lists the entries, sorted.
 func (a *Archive) Names() []string {
 	names := make([]string, 0, len(a.records))
@@ -104,13 +117,13 @@ func (a *Archive) WriteCPIO(w io.Writer) error {
 }
 
 // Compress packs data with zstd. One encoder thread: with more, the bytes
-// depend on how they share the work. The kernel refuses windows above 128 MiB
-// and needs no more than this one.
+// depend on how they share the work. The window covers all three Go programs,
+// which have much in common; the kernel refuses windows above 128 MiB.
 func Compress(data []byte) ([]byte, error) {
 	enc, err := zstd.NewWriter(nil,
 		zstd.WithEncoderConcurrency(1),
 		zstd.WithEncoderLevel(zstd.SpeedBestCompression),
-		zstd.WithWindowSize(8<<20))
+		zstd.WithWindowSize(64<<20))
 	if err != nil {
 		return nil, fmt.Errorf("compress the archive: %w", err)
 	}

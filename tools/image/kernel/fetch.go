@@ -73,28 +73,54 @@ func Fetch(ctx context.Context, cache, pkg string, progress func(format string, 
 		}
 		debs = append(debs, deb)
 	}
-	// name_version_arch.deb; a colon in the version is written %3a.
-	t.Version = strings.ReplaceAll(strings.Split(filepath.Base(debs[0]), "_")[1], "%3a", ":")
+	t.Version = version(debs[0])
 	t.Root = filepath.Join(cache, strings.TrimSuffix(filepath.Base(debs[0]), ".deb"))
 	if _, err := os.Stat(t.Root); err == nil {
 		return t, nil
 	}
-	// Unpacked beside and renamed, so that a build that was interrupted does
-	// not leave half a kernel behind.
-	tmp := t.Root + ".part"
+	return t, unpack(ctx, t.Root, debs, progress)
+}
+
+// unpack unpacks packages beside root and renames the result, so that a build
+// that was interrupted does not leave half of it behind.
+func unpack(ctx context.Context, root string, debs []string, progress func(string, ...any)) error {
+	tmp := root + ".part"
 	if err := os.RemoveAll(tmp); err != nil {
-		return nil, err
+		return err
 	}
 	for _, deb := range debs {
 		progress("unpacking %s", filepath.Base(deb))
 		if _, err := run(ctx, "", "dpkg", "-x", deb, tmp); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	if err := os.Rename(tmp, t.Root); err != nil {
+	return os.Rename(tmp, root)
+}
+
+// Package is any other unpacked package.
+type Package struct{ Name, Version, Root string }
+
+// FetchPackage downloads a package of programs for the image and unpacks it
+// into cache, unless it is there already. It is not installed.
+func FetchPackage(ctx context.Context, cache, name string, progress func(format string, args ...any)) (*Package, error) {
+	if err := os.MkdirAll(cache, 0o755); err != nil {
 		return nil, err
 	}
-	return t, nil
+	deb, err := download(ctx, cache, name, progress)
+	if err != nil {
+		return nil, err
+	}
+	p := &Package{Name: name, Version: version(deb), Root: filepath.Join(cache, strings.TrimSuffix(filepath.Base(deb), ".deb"))}
+	if _, err := os.Stat(p.Root); err == nil {
+		return p, nil
+	}
+	return p, unpack(ctx, p.Root, []string{deb}, progress)
+}
+
+// version is in the name of a package: name_version_arch.deb; a colon in the
+// version is written %3a.
+func version(deb string) string {
+	return strings.ReplaceAll(strings.Split(filepath.Base(deb), "_")[1], "%3a", ":")
 }
 
 // resolve follows Depends of meta packages to a concrete kernel.

@@ -1,0 +1,75 @@
+package data
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+)
+
+func TestInspect(t *testing.T) {
+	ext4 := make([]byte, HeadSize)
+	binary.LittleEndian.PutUint16(ext4[sMagic:], magic)
+	bad := append([]byte(nil), ext4...)
+	bad[sState] = errorFS
+	xfs := make([]byte, HeadSize)
+	copy(xfs, "XFSB")
+	for want, head := range map[Condition][]byte{Blank: make([]byte, HeadSize), Clean: ext4, Suspect: bad, Foreign: xfs} {
+		if got := Inspect(head); got != want {
+			t.Errorf("%v, want %v", got, want)
+		}
+	}
+	if Inspect(nil) != Foreign {
+		t.Error("nothing readable is taken for a blank partition")
+	}
+}
+
+type edge struct {
+	mountAfter string // mounts work once this was done
+	check      error
+	done       []string
+}
+
+func (e *edge) Create() error { e.done = append(e.done, "create"); return nil }
+func (e *edge) Check() error  { e.done = append(e.done, "check"); return e.check }
+func (e *edge) Mount() error {
+	e.done = append(e.done, "mount")
+	if strings.Contains(strings.Join(e.done, " "), e.mountAfter) {
+		return nil
+	}
+	return errors.New("bad superblock")
+}
+
+func TestBring(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		c    Condition
+		edge edge
+		done string
+		want Outcome
+	}{
+		{"first boot", Blank, edge{mountAfter: "create"}, "create mount", Outcome{Created: true}},
+		{"every boot", Clean, edge{}, "mount", Outcome{}},
+		{"errors seen", Suspect, edge{mountAfter: "check"}, "check mount", Outcome{Repaired: true}},
+		{"does not mount", Clean, edge{mountAfter: "check"}, "mount check mount", Outcome{Repaired: true}},
+		{"superblock gone", Foreign, edge{mountAfter: "check"}, "check mount", Outcome{Repaired: true}},
+		{"beyond repair", Clean, edge{mountAfter: "create", check: errors.New("exit status 8")}, "mount check create mount", Outcome{Created: true, Lost: true}},
+		{"repair did not help", Foreign, edge{mountAfter: "create"}, "check mount create mount", Outcome{Created: true, Lost: true}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var said []string
+			o, err := Bring(tt.c, &tt.edge, func(f string, a ...any) { said = append(said, fmt.Sprintf(f, a...)) })
+			if err != nil || o != tt.want || strings.Join(tt.edge.done, " ") != tt.done {
+				t.Errorf("%+v, %v, done %v", o, err, tt.edge.done)
+			}
+			if lost := strings.Contains(strings.Join(said, "\n"), "is lost"); lost != tt.want.Lost {
+				t.Errorf("said %q, lost %t", said, tt.want.Lost)
+			}
+		})
+	}
+	never := &edge{mountAfter: "never"}
+	if _, err := Bring(Blank, never, func(string, ...any) {}); err == nil {
+		t.Error("a partition that cannot be mounted gives no error")
+	}
+}

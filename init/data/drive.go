@@ -1,0 +1,105 @@
+package data
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// DriveLabel is the volume label of a FAT file system, on a stick or a second
+// disk, that brings the configuration of a box that has none.
+const DriveLabel = "TWKCONFIG"
+
+// nodeFile is what is taken from it.
+const nodeFile = "node.yaml"
+
+// maxNodeFile bounds it in bytes.
+const maxNodeFile = 1 << 20
+
+const driveMount = "/run/twinkeep/drive"
+
+// FromDrive takes the node file from a drive with DriveLabel if there is none in
+// etc. It waits a little: sticks take seconds to appear. Whether the file is any
+// good is for gatewayd to say. It returns the drive, or "" if there is none.
+func FromDrive(etc string, patience time.Duration, probe func()) (string, error) {
+	target := filepath.Join(etc, nodeFile)
+	if _, err := os.Stat(target); !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	for end := time.Now().Add(patience); ; time.Sleep(200 * time.Millisecond) {
+		probe()
+		if device := findDrive("/sys/class/block", "/dev"); device != "" {
+			text, err := readDrive(device)
+			if err != nil {
+				return device, fmt.Errorf("configuration drive %s: %w", device, err)
+			}
+			return device, errors.Join(writeDurably(target, text), syncDir(etc))
+		}
+		if time.Now().After(end) {
+			return "", nil
+		}
+	}
+}
+
+func findDrive(sys, dev string) string {
+	list, err := os.ReadDir(sys)
+	if err != nil {
+		return ""
+	}
+	for _, e := range list {
+		device := filepath.Join(dev, e.Name())
+		f, err := os.Open(device)
+		if err != nil {
+			continue
+		}
+		boot := make([]byte, 512)
+		_, err = io.ReadFull(f, boot)
+		f.Close()
+		if err == nil && label(boot) == DriveLabel {
+			return device
+		}
+	}
+	return ""
+}
+
+// label is the volume label in the boot sector of a FAT file system, "" for
+// anything else. FAT32 has it at 71, FAT12 and FAT16 at 43.
+func label(boot []byte) string {
+	if len(boot) < 512 || boot[510] != 0x55 || boot[511] != 0xaa {
+		return ""
+	}
+	switch {
+	case string(boot[82:87]) == "FAT32":
+		return strings.TrimRight(string(boot[71:82]), " ")
+	case string(boot[54:57]) == "FAT":
+		return strings.TrimRight(string(boot[43:54]), " ")
+	}
+	return ""
+}
+
+func readDrive(device string) ([]byte, error) {
+	if err := os.MkdirAll(driveMount, 0o700); err != nil {
+		return nil, err
+	}
+	if err := unix.Mount(device, driveMount, "vfat", unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "iocharset=iso8859-1"); err != nil {
+		return nil, fmt.Errorf("mount: %w", err)
+	}
+	defer unix.Unmount(driveMount, 0)
+	f, err := os.Open(filepath.Join(driveMount, nodeFile))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxNodeFile+1))
+	if err == nil && len(text) > maxNodeFile {
+		err = fmt.Errorf("%s is larger than %d bytes", nodeFile, maxNodeFile)
+	}
+	return text, err
+}

@@ -1,0 +1,100 @@
+package data
+
+import (
+	"bytes"
+	"encoding/binary"
+)
+
+// Condition of what is on the partition.
+type Condition int
+
+// Conditions.
+const (
+	Blank   Condition = iota // nothing was ever there: create
+	Clean                    // ext4 that says nothing bad of itself: mount
+	Suspect                  // ext4 that has seen errors: check first
+	Foreign                  // neither: damaged, or of somebody else
+)
+
+func (c Condition) String() string {
+	return [...]string{"blank", "clean", "damaged", "not recognised"}[c]
+}
+
+// HeadSize is how much of the partition Inspect wants to see.
+const HeadSize = 64 << 10
+
+// Offsets in ext4's superblock, which is at 1024 (kernel: fs/ext4/ext4.h).
+const (
+	superblock = 1024
+	sMagic     = superblock + 0x38
+	sState     = superblock + 0x3a
+	magic      = 0xef53
+	errorFS    = 2
+)
+
+// Inspect judges a partition by its first HeadSize bytes.
+func Inspect(head []byte) Condition {
+	switch {
+	case len(head) < sState+2:
+		return Foreign
+	case binary.LittleEndian.Uint16(head[sMagic:]) == magic:
+		if binary.LittleEndian.Uint16(head[sState:])&errorFS != 0 {
+			return Suspect
+		}
+		return Clean
+	case len(bytes.Trim(head, "\x00")) == 0:
+		return Blank
+	}
+	return Foreign
+}
+
+// Edge is what Bring does to the partition; the real one is on the kernel.
+type Edge interface {
+	Create() error
+	Check() error // repairs what can be repaired
+	Mount() error
+}
+
+// Outcome of Bring.
+type Outcome struct {
+	Created  bool
+	Repaired bool
+	// Lost says that there was something before Created, which is gone.
+	Lost bool
+}
+
+// Bring gets the partition mounted. What can be saved is saved: the file system
+// is made anew only where nothing was, or where neither mounting nor repairing
+// helps. say tells the operator what happens.
+func Bring(c Condition, e Edge, say func(format string, args ...any)) (Outcome, error) {
+	var o Outcome
+	switch c {
+	case Blank:
+		o.Created = true
+		say("data partition: blank, it is created")
+	case Clean:
+		err := e.Mount()
+		if err == nil {
+			return o, nil
+		}
+		say("data partition: %v; it is repaired", err)
+	default:
+		say("data partition: %v, it is repaired", c)
+	}
+	if !o.Created {
+		err := e.Check()
+		if err == nil {
+			if err = e.Mount(); err == nil {
+				o.Repaired = true
+				say("data partition: repaired")
+				return o, nil
+			}
+		}
+		say("data partition: cannot be repaired: %v; IT IS CREATED ANEW, what it held is lost (configuration, keys, journal, crash logs)", err)
+		o.Created, o.Lost = true, true
+	}
+	if err := e.Create(); err != nil {
+		return o, err
+	}
+	return o, e.Mount()
+}

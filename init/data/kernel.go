@@ -1,0 +1,334 @@
+package data
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+	"unsafe"
+
+	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sys/unix"
+
+	"github.com/twinkeep/twinkeep/init/gpt"
+)
+
+// Options of Open.
+type Options struct {
+	Partition string        // GUID of the partition the loader came from, or ""
+	Patience  time.Duration // how long the disk may take to appear
+	Probe     func()        // loads drivers of disks that have appeared
+	Say       func(format string, args ...any)
+}
+
+// Open finds the disk, grows, creates or repairs the data partition and mounts
+// it at Mountpoint. It writes StateFile as soon as the disk is found, also when
+// the rest fails: an upgrade needs the EFI system partition only.
+func Open(o Options) (Disk, error) {
+	f, err := find(o.Partition, o.Patience, o.Probe, o.Say)
+	if err != nil {
+		return Disk{}, err
+	}
+	d := Disk{Name: f.name, ESP: partitionFile(f.name, f.esp+1), Data: partitionFile(f.name, f.data+1)}
+	head, err := f.head()
+	if err != nil {
+		o.Say("data partition: %v", err)
+	}
+	condition := Inspect(head)
+	if err != nil {
+		// A disk that cannot be read is not a blank one.
+		condition = Foreign
+	}
+	if f.table.FromBackup {
+		o.Say("disk %s: the partition table was damaged, it is restored from its backup", f.name)
+	}
+	if grown, err := f.grow(condition == Blank); err != nil {
+		o.Say("disk %s: %v", f.name, err)
+	} else if grown {
+		o.Say("disk %s: the data partition has %d MiB now", f.name, f.table.Partitions[f.data].Size()>>20)
+	}
+	if err := d.store(); err != nil {
+		return d, err
+	}
+	if err := waitFor(d.Data, 5*time.Second); err != nil {
+		return d, err
+	}
+	outcome, err := Bring(condition, ext4{d.Data, o.Say}, o.Say)
+	d.Lost = outcome.Lost
+	if _, serr := os.Stat(filepath.Join(Mountpoint, ResetFile)); err == nil && serr == nil {
+		o.Say("data partition: factory reset, all configuration, keys and journals are erased")
+		outcome.Created = true
+		err = reset(ext4{d.Data, o.Say})
+	}
+	if err != nil {
+		return d, fmt.Errorf("data partition %s: %w", d.Data, err)
+	}
+	if err := settle(d.Data, outcome.Created); err != nil {
+		o.Say("data partition: %v", err)
+	}
+	return d, d.store()
+}
+
+func (d Disk) store() error {
+	b, err := json.Marshal(d)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(StateFile, append(b, '\n'), 0o644)
+}
+
+// reset makes a mounted partition anew. After a power cut in the middle it is
+// blank, and the next boot creates it.
+func reset(e ext4) error {
+	if err := unix.Unmount(Mountpoint, 0); err != nil {
+		return fmt.Errorf("unmount: %w", err)
+	}
+	return errors.Join(e.Create(), e.Mount())
+}
+
+// ext4 is the edge on the kernel.
+type ext4 struct {
+	device string
+	say    func(format string, args ...any)
+}
+
+var _ Edge = ext4{}
+
+func (e ext4) Mount() error {
+	// data=ordered and barriers are the defaults. A damaged file system must not
+	// be damaged further: it becomes read-only, and is repaired at the next boot.
+	if err := unix.Mount(e.device, Mountpoint, "ext4", unix.MS_NOATIME|unix.MS_NOSUID|unix.MS_NODEV, "errors=remount-ro"); err != nil {
+		return fmt.Errorf("mount %s: %w", e.device, err)
+	}
+	return nil
+}
+
+// Check runs e2fsck. Its exit status is a bit mask: 1 and 2 mean corrected. It
+// runs again when it was not satisfied: with the first superblock gone and a
+// journal to replay the first run restores the superblock and gives up.
+func (e ext4) Check() error {
+	var err error
+	for range 3 {
+		var out []byte
+		out, err = exec.Command(Checker, "-f", "-y", e.device).CombinedOutput()
+		var exit *exec.ExitError
+		if err == nil || errors.As(err, &exit) && exit.ExitCode() >= 0 && exit.ExitCode() < 4 {
+			return nil
+		}
+		for line := range strings.Lines(string(out)) {
+			e.say("e2fsck: %s", strings.TrimSpace(line))
+		}
+		err = fmt.Errorf("e2fsck: %w", err)
+	}
+	return err
+}
+
+// Create writes the template. Its first block, with the superblock, is written
+// last, so that a power cut leaves a partition that is still blank.
+func (e ext4) Create() error {
+	packed, err := os.ReadFile(Template)
+	if err != nil {
+		return err
+	}
+	dec, err := zstd.NewReader(nil)
+	if err != nil {
+		return err
+	}
+	defer dec.Close()
+	fs, err := dec.DecodeAll(packed, nil)
+	if err != nil {
+		return fmt.Errorf("template of the file system: %w", err)
+	}
+	f, err := os.OpenFile(e.device, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return writeTemplate(f, fs)
+}
+
+// block is the unit in which the template is written.
+const block = 64 << 10
+
+func writeTemplate(f gpt.Disk, fs []byte) error {
+	if len(fs) < block || len(fs)%block != 0 {
+		return fmt.Errorf("template of the file system has %d bytes", len(fs))
+	}
+	step := func(p []byte, off int64) error {
+		if _, err := f.WriteAt(p, off); err != nil {
+			return fmt.Errorf("create the file system: %w", err)
+		}
+		return nil
+	}
+	if err := errors.Join(step(make([]byte, block), 0), f.Sync()); err != nil {
+		return err
+	}
+	for off := block; off < len(fs); off += block {
+		if err := step(fs[off:off+block], int64(off)); err != nil {
+			return err
+		}
+	}
+	if err := f.Sync(); err != nil {
+		return fmt.Errorf("create the file system: %w", err)
+	}
+	return errors.Join(step(fs[:block], 0), f.Sync())
+}
+
+// ioctls of ext4 (kernel: fs/ext4/ext4.h): _IOW('f', 16, __u64) and, since 6.0,
+// _IOW('f', 44, struct fsuuid).
+const (
+	iocResize  = 0x40086610
+	iocSetUUID = 0x4008662c
+)
+
+// settle gives a new file system its identity and lets it fill the partition.
+func settle(device string, fresh bool) error {
+	dir, err := os.Open(Mountpoint)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	var errs []error
+	if fresh {
+		u := struct {
+			length, flags uint32
+			uuid          [16]byte
+		}{length: 16}
+		rand.Read(u.uuid[:])
+		u.uuid[6], u.uuid[8] = u.uuid[6]&0x0f|0x40, u.uuid[8]&0x3f|0x80
+		if err := ioctl(dir, iocSetUUID, unsafe.Pointer(&u)); err != nil {
+			errs = append(errs, fmt.Errorf("set the UUID: %w", err))
+		}
+	}
+	blocks, err := sizeInBlocks(device)
+	if err != nil {
+		return errors.Join(append(errs, err)...)
+	}
+	// Asking for the size that it has already is harmless.
+	if err := ioctl(dir, iocResize, unsafe.Pointer(&blocks)); err != nil {
+		errs = append(errs, fmt.Errorf("grow the file system to %d blocks: %w", blocks, err))
+	}
+	return errors.Join(errs...)
+}
+
+const fsBlock = 4096
+
+func sizeInBlocks(device string) (uint64, error) {
+	f, err := os.Open(device)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	n, err := f.Seek(0, io.SeekEnd)
+	return uint64(n) / fsBlock, err
+}
+
+func ioctl(f *os.File, req uint, arg unsafe.Pointer) error {
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), uintptr(req), uintptr(arg))
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+// blkpg is struct blkpg_ioctl_arg with its struct blkpg_partition (linux/blkpg.h).
+type blkpg struct {
+	op, flags, length int32
+	_                 int32
+	data              unsafe.Pointer
+}
+
+type blkpgPartition struct {
+	start, length int64 // bytes
+	number        int32
+	names         [128]byte
+	_             [4]byte
+}
+
+const (
+	blkpgIoctl  = 0x1269
+	blkpgResize = 3
+)
+
+// resizePartition tells the kernel, which refuses to read the table anew while a
+// partition is in use.
+func resizePartition(disk *os.File, number int, offset, size int64) error {
+	p := blkpgPartition{start: offset, length: size, number: int32(number)}
+	a := blkpg{op: blkpgResize, length: int32(unsafe.Sizeof(p)), data: unsafe.Pointer(&p)}
+	return ioctl(disk, blkpgIoctl, unsafe.Pointer(&a))
+}
+
+// Config makes the configuration live on the data partition: what the image
+// brings in etc (/etc/twinkeep) is copied where it is missing, and the folder
+// on the disk is mounted over it.
+func Config(etc string) error {
+	disk := filepath.Join(Mountpoint, ConfigDir)
+	if err := os.MkdirAll(disk, 0o700); err != nil {
+		return err
+	}
+	if err := copyMissing(etc, disk); err != nil {
+		return err
+	}
+	if err := unix.Mount(disk, etc, "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("mount %s over %s: %w", disk, etc, err)
+	}
+	return nil
+}
+
+func copyMissing(from, to string) error {
+	list, err := os.ReadDir(from)
+	if err != nil {
+		return err
+	}
+	for _, e := range list {
+		src, dst := filepath.Join(from, e.Name()), filepath.Join(to, e.Name())
+		if e.IsDir() {
+			if err := os.MkdirAll(dst, 0o755); err != nil {
+				return err
+			}
+			if err := copyMissing(src, dst); err != nil {
+				return err
+			}
+			continue
+		}
+		if _, err := os.Lstat(dst); err == nil || !e.Type().IsRegular() {
+			continue
+		}
+		data, err := os.ReadFile(src)
+		if err != nil {
+			return err
+		}
+		if err := writeDurably(dst, data); err != nil {
+			return err
+		}
+	}
+	return syncDir(to)
+}
+
+// writeDurably writes a file so that a power cut leaves all of it or nothing.
+func writeDurably(name string, data []byte) error {
+	tmp := name + ".new"
+	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(tmp, name)
+}
+
+func syncDir(name string) error {
+	d, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
