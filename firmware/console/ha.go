@@ -17,13 +17,15 @@ import (
 )
 
 func (s *session) haCommand() *cobra.Command {
-	var activate, deactivate bool
+	var activate, deactivate, force bool
 	cmd := &cobra.Command{
 		Use: "ha", Short: "Show the HA state of this device, or change it", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, ctx := s.client(), cmd.Context()
-			order := c.Activate
+			order := func(ctx context.Context) (string, error) { return c.Activate(ctx, force) }
 			switch {
+			case force && !activate:
+				return &api.Error{Message: "--force goes with -activate", Hint: "ha -activate --force"}
 			case deactivate:
 				order = c.Deactivate
 			case !activate:
@@ -42,6 +44,7 @@ func (s *session) haCommand() *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&activate, "activate", false, "make this device the active one")
 	cmd.Flags().BoolVar(&deactivate, "deactivate", false, "give the active role to the peer")
+	cmd.Flags().BoolVar(&force, "force", false, "with -activate: without a majority; no other member may be serving")
 	cmd.MarkFlagsMutuallyExclusive("activate", "deactivate")
 	return cmd
 }
