@@ -83,6 +83,7 @@ type Member struct {
 	events   *eventLog
 	term     *termFile
 	lastLive cluster.Instant // when the last Keep or Open beat really left
+	lastOut  cluster.Instant // when any heartbeat left by a NIC
 	reply    cluster.Reply
 	queue    []cluster.Input // found while carrying out actions
 	gateErr  string
@@ -409,7 +410,11 @@ func (m *Member) send(decided cluster.Instant, a cluster.Send) {
 		a.Beat.Extension = m.settings
 	}
 	if a.Interface >= len(m.ports) {
-		// No gate sees it, so it is neither live nor late.
+		// No gate sees it, so it is neither live nor late. A member whose heartbeats leave by no NIC is silent here too:
+		// it cannot hold a gate open, and a witness that vouches for it would keep its peers from serving.
+		if len(m.ports) > 0 && decided.Sub(m.lastOut) > m.cfg.Timing.Dead {
+			return
+		}
 		m.payload = m.key.Seal(a.Beat.Append(m.payload[:0]))
 		m.paths[a.Interface-len(m.ports)].send(m.payload)
 		return
@@ -446,7 +451,9 @@ func (m *Member) send(decided cluster.Instant, a cluster.Send) {
 		return
 	}
 	p.sent++
-	switch now := m.now(); {
+	now := m.now()
+	m.lastOut = now
+	switch {
 	case live:
 		m.lastLive = now
 	case a.Beat.Order != wire.NoOrder && now.Sub(decided) > cluster.ShutMargin:

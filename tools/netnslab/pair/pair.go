@@ -187,7 +187,8 @@ func (m *Member) pids() []int {
 	var pids []int
 	for _, f := range strings.Fields(string(out)) {
 		var pid int
-		if _, err := fmt.Sscan(f, &pid); err == nil {
+		// The test's own first thread can be left in a namespace (netnslab.NS.Do).
+		if _, err := fmt.Sscan(f, &pid); err == nil && pid != os.Getpid() {
 			pids = append(pids, pid)
 		}
 	}
