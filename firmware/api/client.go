@@ -150,6 +150,13 @@ func (c *Client) SetPriority(ctx context.Context, p Priority) (string, error) {
 	return m.Message, err
 }
 
+// RemoveMember makes had forget a member that the node file does not list any more, without a restart.
+func (c *Client) RemoveMember(ctx context.Context, r Remove) (string, error) {
+	var m Message
+	err := c.call(ctx, HadSocket, http.MethodPost, "/v1/remove", r, &m)
+	return m.Message, err
+}
+
 // ReportSync says whether this member's connection table equals the active member's.
 func (c *Client) ReportSync(ctx context.Context, s Sync) (string, error) {
 	var m Message

@@ -43,6 +43,11 @@ type Priority struct {
 	Priority uint8 `json:"priority"`
 }
 
+// Remove is the body of POST /v1/remove: a member that the node file does not list any more.
+type Remove struct {
+	Member uint8 `json:"member"`
+}
+
 // Sync is the body of POST /v1/sync. Whoever replicates the state says it at least once a second; after the first time,
 // SyncSilence without it counts as not in sync.
 type Sync struct {

@@ -195,6 +195,7 @@ func (d *daemon) handler() http.Handler {
 	mux.HandleFunc("POST /v1/clear-lock", d.order(func(m *member.Member, _ *http.Request) (member.Reply, error) { return m.ClearLock() }))
 	mux.HandleFunc("POST /v1/watch", d.order(watch))
 	mux.HandleFunc("POST /v1/priority", d.order(priority))
+	mux.HandleFunc("POST /v1/remove", d.order(remove))
 	mux.HandleFunc("POST /v1/sync", d.order(d.sync.report))
 	mux.HandleFunc("GET /v1/changes", func(w http.ResponseWriter, _ *http.Request) {
 		changes := []member.Change{}

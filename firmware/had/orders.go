@@ -92,6 +92,18 @@ func (d *daemon) deactivate(m *member.Member, r *http.Request) (member.Reply, er
 	return m.Deactivate(to, time.Duration(f.For))
 }
 
+// remove forgets a member that the node file does not list any more.
+func remove(m *member.Member, r *http.Request) (member.Reply, error) {
+	var p api.Remove
+	if err := body(r, &p); err != nil {
+		return member.Reply{}, err
+	}
+	if p.Member < 1 || p.Member > node.MaxMembers {
+		return member.Reply{}, &api.Error{Status: http.StatusBadRequest, Message: fmt.Sprintf("member %d: want 1..%d", p.Member, node.MaxMembers)}
+	}
+	return member.Reply{OK: true, Message: fmt.Sprintf("member %d is forgotten", p.Member)}, m.Remove(p.Member)
+}
+
 // memberID finds a member by name or number; an empty name is nobody.
 func (d *daemon) memberID(name string) (uint8, error) {
 	if name == "" {

@@ -41,3 +41,24 @@ func TestSetPriority(t *testing.T) {
 		t.Errorf("priority %d, designated %d", m.View().Priority, m.View().Designated)
 	}
 }
+
+// TestRemove: a member that is gone is forgotten, and no longer counts in the majority; one that lives is not.
+func TestRemove(t *testing.T) {
+	cfg := testConfig()
+	cfg.Safety = true
+	cfg.Timing = Timing{Beat: 10 * time.Millisecond, Lease: 30 * time.Millisecond, Dead: 80 * time.Millisecond, Silence: 500 * time.Millisecond}
+	cfg.Members = append(cfg.Members[:len(cfg.Members):len(cfg.Members)], Member{ID: 7, Name: "gw-g"})
+	m := machine(t, cfg)
+	m.Step(0, Tick{})
+	voters := m.Votes().Voters
+	if m.Remove(cfg.Self) || m.Remove(5) || m.Remove(200) || !m.Remove(7) || m.Remove(7) {
+		t.Error("removed what is not there, or not what is")
+	}
+	if v := m.Votes(); v.Voters != voters-1 {
+		t.Errorf("%d voters, %d before", v.Voters, voters)
+	}
+	for now := Instant(0); now < Instant(time.Second); now = now.Add(time.Millisecond) {
+		m.Step(now, Tick{})
+		m.View()
+	}
+}

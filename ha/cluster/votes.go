@@ -71,3 +71,19 @@ func (m *Machine) SetPriority(id, priority uint8) bool {
 	}
 	return true
 }
+
+// Remove forgets a member that has been stopped for good, without a restart of this one: it has no vote any more. It
+// reports false, and changes nothing, while that member is alive or this one bids for the role. As with a restart, it must
+// not come back before every other member has forgotten it too.
+func (m *Machine) Remove(id uint8) bool {
+	p := m.peer(id)
+	if id > MaxMembers || p == nil || p.alive || m.bid.on || m.heralded != Never {
+		return false
+	}
+	if m.ballot.member == id {
+		m.cast(0, p.lastHeard.Add(m.cfg.Timing.Dead))
+	}
+	m.peers[id] = nil
+	m.cfg.Members = slices.DeleteFunc(slices.Clone(m.cfg.Members), func(c Member) bool { return c.ID == id })
+	return true
+}

@@ -1,6 +1,7 @@
 package member
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -172,20 +173,37 @@ func (m *Member) Watch(name string, heartbeat, monitor *bool) (r Reply, err erro
 
 // SetPriority changes the priority of member id, 1..8, without a restart.
 func (m *Member) SetPriority(id, priority uint8) error {
-	for range 20 { // while the member bids for the role it does not change
-		done := false
+	ok, err := m.adapt(func() bool { return m.machine.SetPriority(id, priority) }, id, priority)
+	if err == nil && !ok {
+		err = errors.New("this member is taking the role; try again")
+	}
+	return err
+}
+
+// Remove forgets member id, which must not be alive, without a restart.
+func (m *Member) Remove(id uint8) error {
+	ok, err := m.adapt(func() bool { return m.machine.Remove(id) }, id, 0)
+	if err == nil && !ok {
+		err = fmt.Errorf("%s is alive, or this member is taking the role; shut it down first", m.name(id))
+	}
+	return err
+}
+
+// adapt changes what the node file says of a member while this one runs. While it bids for the role, nothing changes.
+func (m *Member) adapt(change func() bool, id, priority uint8) (done bool, err error) {
+	for range 20 {
 		if !m.do(func() {
-			if done = m.machine.SetPriority(id, priority); done {
+			if done = change(); done {
 				m.ours.priorities[id-1] = priority
 				m.settings = appendSettings(nil, m.ours)
 			}
 		}) {
-			return ErrStopped
+			return false, ErrStopped
 		}
 		if done {
-			return nil
+			break
 		}
 		time.Sleep(m.cfg.Timing.Dead / 2)
 	}
-	return fmt.Errorf("this member is taking the role; try again")
+	return done, nil
 }
