@@ -105,6 +105,7 @@ type portState struct {
 	present     bool
 	vipErr      string
 	unmonitored bool // by the operator
+	doubles     doubles
 	sent        uint64
 	failed      uint64
 }
@@ -256,6 +257,11 @@ func (m *Member) Run(ctx context.Context) error {
 	}
 	for _, p := range m.paths {
 		go m.travel(p)
+	}
+	for _, p := range m.ports {
+		if p.Address.Addr().Is4() || len(p.VIPs) > 0 {
+			go m.watchClaims(p)
+		}
 	}
 	for _, d := range m.cfg.Devices {
 		m.step(d)

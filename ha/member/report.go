@@ -166,6 +166,9 @@ func (m *Member) status() Status {
 			Sync: p.Sync, MAC: net.HardwareAddr(p.envelope.Src[:]).String(), BeatMAC: net.HardwareAddr(beat[:]).String(),
 			SharedMAC: net.HardwareAddr(shared[:]).String(), Address: p.Address.String(), Sent: p.sent, Received: iv.Received,
 			LastHeard: age(iv.Heard, iv.LastHeard), Problem: p.vipErr}
+		if f.Problem == "" {
+			f.Problem = p.duplicate(now)
+		}
 		if !p.present {
 			f.Problem = "missing: no NIC " + p.Device
 		}
