@@ -24,7 +24,7 @@ func TestLockAfterUnplannedTakeover(t *testing.T) {
 	}
 	p.A.Start()
 	p.WaitStates("STANDBY", "ACTIVE")
-	time.Sleep(7 * time.Second) // more than the 20 dead times after which the primary asks for it
+	time.Sleep(11 * time.Second) // more than the 20 dead times after which the primary asks for it
 	p.WaitStates("STANDBY", "ACTIVE")
 	operate(t, p.B, true, "cluster", "clear-lock")
 	p.WaitStates("ACTIVE", "STANDBY")
@@ -40,7 +40,7 @@ func TestExplain(t *testing.T) {
 	p.A.Kill()
 	p.WaitStates("", "ACTIVE")
 	out := operate(t, p.B, true, "cluster", "explain")
-	for _, want := range []string{"gw-b became active", "Why:      gw-a (1) is silent for", "2 of 3 are needed, 2 for this device", "beat 20ms, lease 150ms, dead 250ms", "gw-w (9)  WITNESS"} {
+	for _, want := range []string{"gw-b became active", "Why:      gw-a (1) is silent for", "2 of 3 are needed, 2 for this device", "beat 20ms, lease 150ms, dead 500ms", "gw-w (9)  WITNESS"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in:\n%s", want, out)
 		}

@@ -57,7 +57,7 @@ func TestWitnessPartition(t *testing.T) {
 			stop := p.Watch()
 			time.Sleep(100 * time.Millisecond)
 			p.Cut(c.groups...)
-			time.Sleep(500 * time.Millisecond)
+			time.Sleep(time.Second)
 			p.WaitStates(c.a, c.b)
 			time.Sleep(500 * time.Millisecond)
 			onlyOwners(t, stop(), c.owners...)
@@ -82,7 +82,7 @@ func TestWitnessDies(t *testing.T) {
 	p := witnessed(t)
 	stop := p.Watch()
 	p.W.Kill()
-	time.Sleep(time.Second)
+	time.Sleep(2 * time.Second)
 	if a, b := p.A.Status(), p.B.Status(); a.State != "ACTIVE" || b.State != "STANDBY" || a.Quorum.Support != 2 {
 		t.Errorf("without the witness: %s, %s, %+v", a.State, b.State, a.Quorum)
 	}
@@ -113,6 +113,7 @@ func TestWitnessedFailoversByThemselves(t *testing.T) {
 	operate(t, p.A, true, "ha", "-deactivate")
 	p.WaitStates("STANDBY", "ACTIVE")
 	votes(t, p, p.B, 3)
+	time.Sleep(2 * time.Second) // for three dead times a member does not take back what it gave away
 	syscall.Kill(p.B.Had(), syscall.SIGKILL)
 	p.WaitStates("ACTIVE", "STANDBY")
 	onlyOwners(t, stop(), "a", "b", "a")
@@ -134,6 +135,7 @@ func TestSafetyMode(t *testing.T) {
 	operate(t, p.A, true, "ha", "-deactivate")
 	p.WaitStates("STANDBY", "ACTIVE")
 	votes(t, p, p.B, 2)
+	time.Sleep(2 * time.Second)
 	syscall.Kill(p.B.Had(), syscall.SIGKILL)
 	p.WaitStates("ACTIVE", "STANDBY")
 	p.Switch.Run("ip", "link", "set", "a-lan", "down")
@@ -145,7 +147,7 @@ func TestSafetyMode(t *testing.T) {
 	stop := p.Watch()
 	time.Sleep(100 * time.Millisecond)
 	p.B.Kill()
-	time.Sleep(1500 * time.Millisecond)
+	time.Sleep(3 * time.Second)
 	if s := p.A.Status(); s.State != "STANDBY" {
 		t.Fatalf("the survivor is %s", s.State)
 	}

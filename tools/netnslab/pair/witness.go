@@ -10,6 +10,10 @@ import (
 // WitnessAddress is where a witness elsewhere is found, beyond the server that routes to it.
 const WitnessAddress = "203.0.113.9"
 
+// QuorumTiming is the timing where the role needs a majority: votes outlive a stall of a busy machine under test by
+// dead - lease - beat.
+const QuorumTiming = "{beat: 20ms, lease: 150ms, dead: 500ms, silence: 800ms}"
+
 // Extend adds lines to the cluster section of every member's node file.
 func (p *Pair) Extend(lines ...string) {
 	p.t.Helper()
@@ -18,9 +22,9 @@ func (p *Pair) Extend(lines ...string) {
 	}
 }
 
-// Extended is [NodeFile] with more lines in the cluster section.
+// Extended is [NodeFile] with more lines in the cluster section, and QuorumTiming.
 func Extended(id int, lines ...string) string {
-	return strings.Replace(NodeFile(id), "  name: test\n", "  name: test\n  "+strings.Join(lines, "\n  ")+"\n", 1)
+	return strings.NewReplacer("  name: test\n", "  name: test\n  "+strings.Join(lines, "\n  ")+"\n", Timing, QuorumTiming).Replace(NodeFile(id))
 }
 
 // AddWitness makes witness 9 on the LAN, and names it in the members' files. lines are added to all files.
