@@ -72,42 +72,6 @@ func sickStatus() member.Status {
 	return s
 }
 
-// judgedStatus is of a pair with a witness, locked after a takeover.
-func judgedStatus() member.Status {
-	s := activeStatus()
-	s.Lock, s.Locked = true, "gw-b (2) is silent for 61ms on all interfaces"
-	s.Quorum = &member.QuorumStatus{Voters: 3, Majority: 2, Support: 2, Vote: 1, Missing: "gw-b (2) silent"}
-	s.Peers[0].Alive, s.Peers[0].State, s.Peers[0].Differs = false, "LOST", "timing.dead 80ms here, 60ms there"
-	s.Witnesses = []member.WitnessStatus{{Member: 9, Name: "gw-w", Alive: true, State: "WITNESS", Vote: 1, LastHeard: 7 * ms, LastOn: "routed to gw-w"}}
-	s.Paths = []member.PathStatus{{Name: "routed to gw-w", Remote: "203.0.113.9:999", Sent: 4012, Received: 3987, LastHeard: 7 * ms}}
-	return s
-}
-
-// witnessStatus is the witness's own.
-func witnessStatus() member.Status {
-	return member.Status{
-		ClusterID: 7, ClusterName: "branch", Member: 9, MemberName: "gw-w", State: "WITNESS", Reason: "judging", StateSince: 12_400 * ms, Mode: "active-up",
-		Term: 4, Holder: 1, Quorum: &member.QuorumStatus{Voters: 3, Majority: 2, Vote: 1}, Failover: member.FailoverStatus{Since: -1},
-		Peers: []member.PeerStatus{
-			{Member: 1, Name: "gw-a", Alive: true, State: "ACTIVE", Term: 4, Priority: 120, InSync: true, LastHeard: 4 * ms, LastOn: "lan", Vote: 1},
-			{Member: 2, Name: "gw-b", Alive: true, State: "STANDBY", Term: 4, Priority: 100, InSync: true, LastHeard: 2 * ms, LastOn: "lan", Vote: 1},
-		},
-	}
-}
-
-func takeover() member.Change {
-	return member.Change{
-		Ago: 95_000 * ms, What: "gw-b became active", Reason: "gw-a (1) is silent for 80.2ms on all interfaces (dead time 80ms), last heartbeat 4711 on G3", Term: 5, State: "ACTIVE!",
-		Problems: []string{"interface G2: no carrier"}, Quorum: &member.QuorumStatus{Voters: 3, Majority: 2, Support: 2, Vote: 2},
-		Timing: member.TimingStatus{Beat: 10 * ms, Lease: 30 * ms, Dead: 80 * ms},
-		Peers: []member.PeerEvidence{
-			{Member: 1, Name: "gw-a", State: "LOST", Last: 80*ms + ms/5, On: "G3", Gone: "gw-a (1) is silent for 80.2ms on all interfaces (dead time 80ms), last heartbeat 4711 on G3"},
-			{Member: 9, Name: "gw-w", State: "WITNESS", Last: 3 * ms, On: "G1", Vote: "gw-b"},
-			{Member: 3, Name: "gw-c", State: "LOST", Last: -1, Gone: "never heard"},
-		},
-	}
-}
-
 func prefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
 func addr(s string) netip.Addr     { return netip.MustParseAddr(s) }
 
@@ -152,12 +116,6 @@ func appliedStatus() api.NodeStatus {
 
 func TestFormat(t *testing.T) {
 	tests := map[string]func(io.Writer){
-		"ha-judged":              func(w io.Writer) { writeHA(w, judgedStatus()) },
-		"ha-witness":             func(w io.Writer) { writeHA(w, witnessStatus()) },
-		"cluster-state-judged":   func(w io.Writer) { writeCluster(w, judgedStatus()) },
-		"cluster-state-witness":  func(w io.Writer) { writeCluster(w, witnessStatus()) },
-		"cluster-explain":        func(w io.Writer) { writeChange(w, takeover()) },
-		"cluster-priority":       func(w io.Writer) { writePriorities(w, judgedStatus()) },
 		"ha-active":              func(w io.Writer) { writeHA(w, activeStatus()) },
 		"ha-down":                func(w io.Writer) { writeHA(w, sickStatus()) },
 		"cluster-state-active":   func(w io.Writer) { writeCluster(w, activeStatus()) },

@@ -85,11 +85,11 @@ func (d *daemon) life(ctx context.Context) {
 		<-ctx.Done()
 		return
 	}
+	go d.sync.watch(ctx, m)
+	go watchLoad(ctx, m)
 	if len(late) > 0 {
 		go d.await(ctx, late)
 	}
-	go d.sync.watch(ctx, m)
-	go watchLoad(ctx, m)
 	if err := m.Run(ctx); err != nil {
 		d.Log.Error("the member ended", "err", err)
 	}
