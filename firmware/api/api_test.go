@@ -62,7 +62,7 @@ func TestErrors(t *testing.T) {
 		call func() error
 		want string
 	}{
-		{"sent", func() error { _, err := c.Activate(ctx); return err }, "this member is not fit: see ha"},
+		{"sent", func() error { _, err := c.Activate(ctx, false); return err }, "this member is not fit: see ha"},
 		{"not ours", func() error { _, err := c.Deactivate(ctx); return err }, "POST /v1/deactivate: 500 Internal Server Error"},
 		{"not there", func() error { _, err := c.HA(ctx); return err }, "GET /v1/status is not part of this API: are the client and the daemon of one version?"},
 		{"no socket", func() error { _, err := c.Node(ctx); return err },

@@ -119,8 +119,50 @@ func (c *Client) Events(ctx context.Context, since uint64) ([]member.Event, erro
 	return get[[]member.Event](ctx, c, HadSocket, "/v1/events?since="+strconv.FormatUint(since, 10))
 }
 
-// Activate asks had to take the role.
-func (c *Client) Activate(ctx context.Context) (string, error) { return c.order(ctx, "/v1/activate") }
+// Activate asks had to take the role; with force it takes it without a majority.
+func (c *Client) Activate(ctx context.Context, force bool) (string, error) {
+	var m Message
+	err := c.call(ctx, HadSocket, http.MethodPost, "/v1/activate", Activate{Force: force}, &m)
+	return m.Message, err
+}
+
+// ClearLock lets a role that is locked here be given back.
+func (c *Client) ClearLock(ctx context.Context) (string, error) {
+	return c.order(ctx, "/v1/clear-lock")
+}
+
+// Changes are the newest changes of the role with their evidence, newest first.
+func (c *Client) Changes(ctx context.Context) ([]member.Change, error) {
+	return get[[]member.Change](ctx, c, HadSocket, "/v1/changes")
+}
+
+// Watch changes how an interface is used until had starts again.
+func (c *Client) Watch(ctx context.Context, w Watch) (string, error) {
+	var m Message
+	err := c.call(ctx, HadSocket, http.MethodPost, "/v1/watch", w, &m)
+	return m.Message, err
+}
+
+// SetPriority puts a priority in force that the node file has by now, without a restart.
+func (c *Client) SetPriority(ctx context.Context, p Priority) (string, error) {
+	var m Message
+	err := c.call(ctx, HadSocket, http.MethodPost, "/v1/priority", p, &m)
+	return m.Message, err
+}
+
+// RemoveMember makes had forget a member that the node file does not list any more, without a restart.
+func (c *Client) RemoveMember(ctx context.Context, r Remove) (string, error) {
+	var m Message
+	err := c.call(ctx, HadSocket, http.MethodPost, "/v1/remove", r, &m)
+	return m.Message, err
+}
+
+// ReportSync says whether this member's connection table equals the active member's.
+func (c *Client) ReportSync(ctx context.Context, s Sync) (string, error) {
+	var m Message
+	err := c.call(ctx, HadSocket, http.MethodPost, "/v1/sync", s, &m)
+	return m.Message, err
+}
 
 // Deactivate asks had to give the role to a peer.
 func (c *Client) Deactivate(ctx context.Context) (string, error) {

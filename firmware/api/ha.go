@@ -1,6 +1,10 @@
 package api
 
-import "github.com/twinkeep/twinkeep/ha/member"
+import (
+	"time"
+
+	"github.com/twinkeep/twinkeep/ha/member"
+)
 
 // Failover is the body of POST /v1/deactivate; it may be empty.
 type Failover struct {
@@ -10,7 +14,7 @@ type Failover struct {
 
 // DeviceReport is the body of PUT /v1/devices/{name}. The first one registers the device.
 type DeviceReport struct {
-	State   string          `json:"state"` // ok, init, problem
+	State   string          `json:"state"` // ok, init, problem, lockdown: it must not hold the role whatever happens
 	Text    string          `json:"text,omitempty"`
 	Timeout member.Duration `json:"timeout,omitempty"` // silent for longer is a problem; 0s keeps what it was, or none
 	// Persist keeps the report across restarts. Only AdminDown can.
@@ -19,3 +23,37 @@ type DeviceReport struct {
 
 // AdminDown is the critical device by which an operator takes a member down (`cluster down`).
 const AdminDown = "admin_down"
+
+// Activate is the body of POST /v1/activate; it may be empty.
+type Activate struct {
+	// Force takes the role without the majority that a witness or safety mode demands.
+	Force bool `json:"force,omitempty"`
+}
+
+// Watch is the body of POST /v1/watch: how an interface is used until had starts again.
+type Watch struct {
+	Interface string `json:"interface"`
+	Heartbeat *bool  `json:"heartbeat,omitempty"` // it carries heartbeats
+	Monitor   *bool  `json:"monitor,omitempty"`   // its carrier counts
+}
+
+// Priority is the body of POST /v1/priority: a change that the node file has by now.
+type Priority struct {
+	Member   uint8 `json:"member"`
+	Priority uint8 `json:"priority"`
+}
+
+// Remove is the body of POST /v1/remove: a member that the node file does not list any more.
+type Remove struct {
+	Member uint8 `json:"member"`
+}
+
+// Sync is the body of POST /v1/sync. Whoever replicates the state says it at least once a second; after the first time,
+// SyncSilence without it counts as not in sync.
+type Sync struct {
+	InSync bool   `json:"in_sync"`
+	Text   string `json:"text,omitempty"` // why not
+}
+
+// SyncSilence is after which silence a member counts as not in sync.
+const SyncSilence = 3 * time.Second

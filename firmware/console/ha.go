@@ -17,13 +17,15 @@ import (
 )
 
 func (s *session) haCommand() *cobra.Command {
-	var activate, deactivate bool
+	var activate, deactivate, force bool
 	cmd := &cobra.Command{
 		Use: "ha", Short: "Show the HA state of this device, or change it", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, ctx := s.client(), cmd.Context()
-			order := c.Activate
+			order := func(ctx context.Context) (string, error) { return c.Activate(ctx, force) }
 			switch {
+			case force && !activate:
+				return &api.Error{Message: "--force goes with -activate", Hint: "ha -activate --force"}
 			case deactivate:
 				order = c.Deactivate
 			case !activate:
@@ -42,6 +44,7 @@ func (s *session) haCommand() *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&activate, "activate", false, "make this device the active one")
 	cmd.Flags().BoolVar(&deactivate, "deactivate", false, "give the active role to the peer")
+	cmd.Flags().BoolVar(&force, "force", false, "with -activate: without a majority; no other member may be serving")
 	cmd.MarkFlagsMutuallyExclusive("activate", "deactivate")
 	return cmd
 }
@@ -54,6 +57,9 @@ func writeHA(w io.Writer, s member.Status) {
 	role := "SLAVE"
 	if s.Designated {
 		role = "MASTER"
+	}
+	if judges(s) {
+		role = "WITNESS (only judges)"
 	}
 	fmt.Fprintf(w, "This device is a HA %s\n", role)
 	if forwards(s.State) {
@@ -83,6 +89,12 @@ func writeHA(w io.Writer, s member.Status) {
 		gate = "draining"
 	}
 	fmt.Fprintf(w, "Gate:     %s\n", gate)
+	if q := s.Quorum; q != nil {
+		fmt.Fprintf(w, "Majority: %s\n", majority(s))
+	}
+	if s.Locked != "" {
+		fmt.Fprintf(w, "Locked:   %s (cluster clear-lock)\n", s.Locked)
+	}
 	for _, v := range s.VIPs {
 		fmt.Fprintf(w, "VIP:      %s on %s, shared MAC %s\n", v.Address, v.Interface, v.MAC)
 	}
@@ -103,6 +115,7 @@ func (s *session) clusterCommand() *cobra.Command {
 			func(c *api.Client, ctx context.Context) (member.Status, error) { return c.HA(ctx) }, writeClusterInterfaces),
 		get(s, &cobra.Command{Use: "failovers", Short: "Show who became active when, and why"},
 			func(c *api.Client, ctx context.Context) (member.Status, error) { return c.HA(ctx) }, writeFailovers),
+		s.explainCommand(), s.lockCommand(), s.clearLockCommand(), s.priorityCommand(), s.removeCommand(), s.watchCommand(),
 		s.eventsCommand(), s.failoverCommand(), s.downCommand(), s.upCommand(), s.deviceCommand(),
 	)
 	return cmd
@@ -123,6 +136,9 @@ func writeCluster(w io.Writer, s member.Status) {
 		own += " (" + plural(len(s.Problems), "problem") + ")"
 	}
 	lines := []line{{s.Member, []any{fmt.Sprintf("%d (local)", s.Member), s.MemberName, own, s.Priority, yes(s.InSync), s.Connections, "-"}}}
+	if judges(s) {
+		lines = nil // its line is among the witnesses
+	}
 	for _, p := range s.Peers {
 		state, heard := either(p.State, "LOST"), short(time.Duration(p.LastHeard))
 		if p.Alive && p.Demotion > 0 {
@@ -140,12 +156,14 @@ func writeCluster(w io.Writer, s member.Status) {
 		}
 	})
 	writeOpinions(w, s)
+	writeWitnesses(w, s)
 	fmt.Fprintf(w, "\nLast change: %s ago, %s\n", long(time.Duration(s.StateSince)), either(s.Reason, "no reason given"))
 	fmt.Fprintf(w, "Failovers:   %d", s.Failover.Count)
 	if s.Failover.Last != "" {
 		fmt.Fprintf(w, ", the last %s ago: %s", long(time.Duration(s.Failover.Since)), s.Failover.Last)
 	}
 	fmt.Fprintln(w)
+	writeVotes(w, s)
 	for _, p := range s.Problems {
 		fmt.Fprintf(w, "Problem:     %s\n", p)
 	}

@@ -23,6 +23,10 @@ func config(n *node.Node) (cfg member.Config, late []string, err error) {
 		ClusterID: c.ID, ClusterName: c.Name, Self: c.Member, Key: c.Key[:],
 		ValidChecksums: c.Checksums == node.ChecksumsValid, Timing: cluster.Timing(c.Timing),
 	}
+	cfg.Safety, cfg.Lock = c.Safety, c.Lock
+	for _, w := range c.Witnesses {
+		cfg.Witnesses = append(cfg.Witnesses, member.Witness(w))
+	}
 	if c.Mode == node.ModePrimaryUp {
 		cfg.Mode = cluster.PrimaryUp
 	}
@@ -38,7 +42,7 @@ func config(n *node.Node) (cfg member.Config, late []string, err error) {
 		places[f.Kernel] = f.Place()
 	}
 	var identities []nic.Identity
-	for i, f := range n.Interfaces {
+	for _, f := range n.Interfaces {
 		id, err := identify(f, places)
 		if errors.Is(err, errMissing) {
 			late = append(late, f.Device)
@@ -48,7 +52,7 @@ func config(n *node.Node) (cfg member.Config, late []string, err error) {
 			identities = append(identities, id)
 		}
 		cfg.Interfaces = append(cfg.Interfaces, member.Interface{
-			Name: f.Name, Device: f.Device, Number: uint8(i + 1), NN: id.NN, Sync: f.Sync, Heartbeat: f.Beats,
+			Name: f.Name, Device: f.Device, Number: f.Number, NN: id.NN, Sync: f.Sync, Heartbeat: f.Beats,
 			Address: f.Address, VIPs: f.VIPs,
 		})
 	}

@@ -42,7 +42,7 @@ func TestIdentify(t *testing.T) {
 func TestConfigNamesCollisions(t *testing.T) {
 	n := &node.Node{
 		Cluster:    &node.Cluster{ID: 7, Member: 1, Members: []node.Member{{ID: 1, Name: "gw-a"}}},
-		Interfaces: []node.Interface{{Name: "lan", Device: "lo", Place: "0/3/0"}, {Name: "wan", Device: "lo", Place: "8/11/4"}},
+		Interfaces: []node.Interface{{Name: "lan", Device: "lo", Number: 1, Place: "0/3/0"}, {Name: "wan", Device: "lo", Number: 2, Place: "8/11/4"}},
 	}
 	_, _, err := config(n)
 	var collision *nic.CollisionError

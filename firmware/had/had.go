@@ -26,6 +26,7 @@ import (
 // Options of Run.
 type Options struct {
 	ConfigDir, StateDir, RunDir string
+	NodeFile                    string // read instead of the config directory's; may be empty
 	Ready                       func() // called when the socket is served and the member prepared; may be nil
 	Log                         *slog.Logger
 }
@@ -36,6 +37,7 @@ const starting = "the member is starting"
 type daemon struct {
 	Options
 	reload chan struct{}
+	sync   syncWatch
 
 	mu      sync.Mutex
 	member  *member.Member // nil without a usable node file
@@ -83,6 +85,8 @@ func (d *daemon) life(ctx context.Context) {
 		<-ctx.Done()
 		return
 	}
+	go d.sync.watch(ctx, m)
+	go watchLoad(ctx, m)
 	if len(late) > 0 {
 		go d.await(ctx, late)
 	}
@@ -96,7 +100,7 @@ func (d *daemon) life(ctx context.Context) {
 // prepare makes the member that the node file asks for. late are devices that are not there yet and
 // whose place is therefore not known.
 func (d *daemon) prepare() (m *member.Member, late []string, err error) {
-	n, _, err := node.Load(d.ConfigDir)
+	n, err := d.load()
 	if err != nil {
 		d.set(nil, nil, err.Error())
 		return nil, nil, err
@@ -121,6 +125,15 @@ func (d *daemon) prepare() (m *member.Member, late []string, err error) {
 	}
 	d.set(m, n, "")
 	return m, late, nil
+}
+
+func (d *daemon) load() (*node.Node, error) {
+	if d.NodeFile != "" {
+		n, _, err := node.LoadFile(d.NodeFile)
+		return n, err
+	}
+	n, _, err := node.Load(d.ConfigDir)
+	return n, err
 }
 
 func (d *daemon) set(m *member.Member, n *node.Node, problem string) {
@@ -177,10 +190,23 @@ func (d *daemon) handler() http.Handler {
 		}
 		api.Reply(w, events, nil)
 	})
-	mux.HandleFunc("POST /v1/activate", d.order(activate))
+	mux.HandleFunc("POST /v1/activate", d.order(d.activate))
 	mux.HandleFunc("POST /v1/deactivate", d.order(d.deactivate))
 	mux.HandleFunc("PUT /v1/devices/{name}", d.order(d.reportDevice))
 	mux.HandleFunc("DELETE /v1/devices/{name}", d.order(d.unregisterDevice))
+	mux.HandleFunc("POST /v1/clear-lock", d.order(func(m *member.Member, _ *http.Request) (member.Reply, error) { return m.ClearLock() }))
+	mux.HandleFunc("POST /v1/watch", d.order(watch))
+	mux.HandleFunc("POST /v1/priority", d.order(priority))
+	mux.HandleFunc("POST /v1/remove", d.order(remove))
+	mux.HandleFunc("POST /v1/sync", d.order(d.sync.report))
+	mux.HandleFunc("GET /v1/changes", func(w http.ResponseWriter, _ *http.Request) {
+		changes := []member.Change{}
+		var err error
+		if m, _, _ := d.current(); m != nil {
+			changes, err = m.Changes()
+		}
+		api.Reply(w, changes, err)
+	})
 	mux.HandleFunc("POST /v1/reload", func(w http.ResponseWriter, _ *http.Request) {
 		d.askReload()
 		api.Reply(w, api.Message{Message: "reading the node file again; see 'ha'"}, nil)
@@ -217,6 +243,11 @@ func (d *daemon) status() (member.Status, error) {
 		for _, m := range c.Members {
 			if m.ID == c.Member {
 				s.MemberName, s.Priority = m.Name, m.Priority
+			}
+		}
+		for _, w := range c.Witnesses {
+			if w.ID == c.Member {
+				s.MemberName = w.Name
 			}
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/twinkeep/twinkeep/firmware/api"
+	"github.com/twinkeep/twinkeep/firmware/node"
 	"github.com/twinkeep/twinkeep/ha/cluster"
 	"github.com/twinkeep/twinkeep/ha/member"
 )
@@ -44,7 +45,37 @@ func body(r *http.Request, v any) error {
 	return nil
 }
 
-func activate(m *member.Member, _ *http.Request) (member.Reply, error) { return m.Activate() }
+func (d *daemon) activate(m *member.Member, r *http.Request) (member.Reply, error) {
+	var a api.Activate
+	if err := body(r, &a); err != nil {
+		return member.Reply{}, err
+	}
+	return m.Activate(a.Force)
+}
+
+// watch changes how an interface is used.
+func watch(m *member.Member, r *http.Request) (member.Reply, error) {
+	var w api.Watch
+	if err := body(r, &w); err != nil {
+		return member.Reply{}, err
+	}
+	if w.Heartbeat == nil && w.Monitor == nil {
+		return member.Reply{}, &api.Error{Status: http.StatusBadRequest, Message: "say heartbeat or monitor"}
+	}
+	return m.Watch(w.Interface, w.Heartbeat, w.Monitor)
+}
+
+// priority puts a priority that the node file has by now in force.
+func priority(m *member.Member, r *http.Request) (member.Reply, error) {
+	var p api.Priority
+	if err := body(r, &p); err != nil {
+		return member.Reply{}, err
+	}
+	if p.Member < 1 || p.Member > node.MaxMembers || p.Priority < 1 {
+		return member.Reply{}, &api.Error{Status: http.StatusBadRequest, Message: fmt.Sprintf("member %d, priority %d: want 1..%d and 1..255", p.Member, p.Priority, node.MaxMembers)}
+	}
+	return member.Reply{OK: true, Message: fmt.Sprintf("member %d has priority %d now", p.Member, p.Priority)}, m.SetPriority(p.Member, p.Priority)
+}
 
 func (d *daemon) deactivate(m *member.Member, r *http.Request) (member.Reply, error) {
 	var f api.Failover
@@ -59,6 +90,18 @@ func (d *daemon) deactivate(m *member.Member, r *http.Request) (member.Reply, er
 		return member.Reply{}, err
 	}
 	return m.Deactivate(to, time.Duration(f.For))
+}
+
+// remove forgets a member that the node file does not list any more.
+func remove(m *member.Member, r *http.Request) (member.Reply, error) {
+	var p api.Remove
+	if err := body(r, &p); err != nil {
+		return member.Reply{}, err
+	}
+	if p.Member < 1 || p.Member > node.MaxMembers {
+		return member.Reply{}, &api.Error{Status: http.StatusBadRequest, Message: fmt.Sprintf("member %d: want 1..%d", p.Member, node.MaxMembers)}
+	}
+	return member.Reply{OK: true, Message: fmt.Sprintf("member %d is forgotten", p.Member)}, m.Remove(p.Member)
 }
 
 // memberID finds a member by name or number; an empty name is nobody.
@@ -86,7 +129,7 @@ func (d *daemon) reportDevice(m *member.Member, r *http.Request) (member.Reply, 
 		return member.Reply{}, err
 	}
 	name := r.PathValue("name")
-	states := map[string]cluster.DeviceState{"ok": cluster.DeviceOK, "init": cluster.DeviceInit, "problem": cluster.DeviceProblem}
+	states := map[string]cluster.DeviceState{"ok": cluster.DeviceOK, "init": cluster.DeviceInit, "problem": cluster.DeviceProblem, "lockdown": cluster.DeviceLockdown}
 	state, known := states[report.State]
 	bad := func(format string, args ...any) (member.Reply, error) {
 		return member.Reply{}, &api.Error{Status: http.StatusBadRequest, Message: fmt.Sprintf(format, args...)}
@@ -95,7 +138,7 @@ func (d *daemon) reportDevice(m *member.Member, r *http.Request) (member.Reply, 
 	case !deviceName.MatchString(name):
 		return bad("device %q: a name has 1 to 32 letters, digits, spaces and . _ -", name)
 	case !known:
-		return bad("device %s: state %q is none of ok, init, problem", name, report.State)
+		return bad("device %s: state %q is none of ok, init, problem, lockdown", name, report.State)
 	case report.Timeout < 0 || time.Duration(report.Timeout) > 24*time.Hour:
 		return bad("device %s: timeout %v is not between 0s and 24h", name, time.Duration(report.Timeout))
 	case len(report.Text) > 200:

@@ -11,12 +11,13 @@ import (
 // check makes the checks that need more than one value. A value that could not be read is zero here; it has been
 // reported already and is passed over.
 func (r *reader) check(n *Node) {
-	if len(n.Interfaces) == 0 {
+	if len(n.Interfaces) == 0 && !(n.Cluster != nil && n.Cluster.Routed()) {
 		r.fail("interfaces", "add at least one, e.g. - {name: G1, zone: lan, address: 10.1.0.2/24}", "no interface is given")
 	}
 	if n.Cluster != nil {
 		r.checkCluster(n.Cluster)
-		r.checkTiming(n.Cluster.Timing)
+		r.checkTiming(n.Cluster.Timing, n.Cluster.Quorum())
+		r.checkQuorum(n)
 	}
 	r.checkInterfaces(n)
 	r.checkRoutes(n)
@@ -36,19 +37,37 @@ func (r *reader) checkCluster(c *Cluster) {
 	}
 	ids, names := make(seen[uint8]), make(seen[string])
 	own := false
-	for i, m := range c.Members {
-		path := fmt.Sprintf("cluster.members[%d]", i)
-		own = own || m.ID == c.Member
-		if m.ID != 0 {
-			ids.once(r, m.ID, path+".id", "member ID %d", m.ID)
+	once := func(list string, i int, what string, id uint8, name string) {
+		path := fmt.Sprintf("cluster.%s[%d]", list, i)
+		own = own || id == c.Member
+		if id != 0 {
+			ids.once(r, id, path+".id", "%s ID %d", what, id)
 		}
-		if m.Name != "" {
-			names.once(r, m.Name, path+".name", "member name %q", m.Name)
+		if name != "" {
+			names.once(r, name, path+".name", "%s name %q", what, name)
+		}
+	}
+	priorities := make(map[uint8]string)
+	for i, m := range c.Members {
+		once("members", i, "member", m.ID, m.Name)
+		if first, twice := priorities[m.Priority]; twice && m.Priority != 0 {
+			r.warn(fmt.Sprintf("cluster.members[%d].priority", i), "give every member a priority of its own",
+				"%s and %s have the same priority %d: the lower ID is the designated master", first, m.Name, m.Priority)
+		} else {
+			priorities[m.Priority] = m.Name
+		}
+	}
+	for i, w := range c.Witnesses {
+		once("witnesses", i, "witness", w.ID, w.Name)
+		if w.Address.IsValid() && !isHost(w.Address) {
+			r.fail(fmt.Sprintf("cluster.witnesses[%d].address", i), "give the address of the host on which the witness runs", "%s is not the address of a host", w.Address)
 		}
 	}
 	switch {
 	case len(c.Members) == 0:
 		r.fail("cluster.members", "add every member: - {id: 1, name: gw-a, priority: 120}", "the members are missing")
+	case c.Judges() && !own:
+		r.fail("cluster.member", "add it there, or correct the number", "witness %d is not in the list of witnesses", c.Member)
 	case c.Member != 0 && !own:
 		r.fail("cluster.member", "add it there, or correct the number", "member %d is not in the list of members", c.Member)
 	case len(c.Members) == 1:
@@ -56,9 +75,33 @@ func (r *reader) checkCluster(c *Cluster) {
 	}
 }
 
+// checkQuorum checks what a majority of members and witnesses needs, and what a witness cannot have.
+func (r *reader) checkQuorum(n *Node) {
+	c := n.Cluster
+	if len(c.Members) > 0 && len(c.Witnesses) > 0 && (len(c.Members)+len(c.Witnesses))%2 == 0 {
+		r.warn("cluster.witnesses", "leave a witness out, or add one",
+			"%d members and witnesses: with an even number one more failure leaves nobody a majority than with one voter less", len(c.Members)+len(c.Witnesses))
+	}
+	if !c.Judges() {
+		return
+	}
+	const only = "a witness only judges"
+	for i := range n.Interfaces {
+		if len(n.Interfaces[i].VIPs) > 0 {
+			r.fail(fmt.Sprintf("interfaces[%d].vips", i), "leave them out", only+": it has no shared addresses")
+		}
+	}
+	if len(n.NAT) > 0 {
+		r.fail("nat", "leave it out", only+": nothing goes through it")
+	}
+	if len(n.Monitors) > 0 {
+		r.fail("monitors", "leave them out", only+": it is never unfit")
+	}
+}
+
 // checkTiming keeps the order that makes a failed member silent before its peers act. It is the rule of
 // cluster.Timing.Validate, told with the place in the file; timing_test.go holds the two together.
-func (r *reader) checkTiming(t Timing) {
+func (r *reader) checkTiming(t Timing, quorum bool) {
 	const path = "cluster.timing"
 	if t.Beat < MinBeat {
 		r.fail(path+".beat", "", "%s is shorter than %s", t.Beat, MinBeat)
@@ -74,6 +117,10 @@ func (r *reader) checkTiming(t Timing) {
 		r.fail(path+".lease", "a failed member must be silent before its peers take over: shorten lease or lengthen dead",
 			"lease + beat = %s is not shorter than the dead time of %s", t.Lease+t.Beat, t.Dead)
 	}
+	if least := t.Lease + 4*t.Beat; quorum && t.Dead < least {
+		r.fail(path+".dead", "where the role needs a majority (witnesses, safety), a vote must outlive the loss of heartbeats and the lease after it",
+			"%s is shorter than lease + 4 beats = %s", t.Dead, least)
+	}
 	if t.Silence < t.Dead {
 		r.fail(path+".silence", "a starting member listens at least as long as a peer may be silent", "%s is shorter than the dead time of %s", t.Silence, t.Dead)
 	}
@@ -82,6 +129,7 @@ func (r *reader) checkTiming(t Timing) {
 func (r *reader) checkInterfaces(n *Node) {
 	names, devices, places := make(seen[string]), make(seen[string]), make(seen[string])
 	addresses := make(seen[netip.Addr])
+	numbers := make(seen[uint8])
 	var beats, syncs int
 	for i := range n.Interfaces {
 		f := &n.Interfaces[i]
@@ -89,6 +137,7 @@ func (r *reader) checkInterfaces(n *Node) {
 		if f.Name != "" && names.once(r, f.Name, path+".name", "interface name %q", f.Name) && f.Device != "" {
 			devices.once(r, f.Device, path+".device", "device %q", f.Device)
 		}
+		numbers.once(r, f.Number, path+".number", "interface number %d", f.Number)
 		if f.Place != "" {
 			places.once(r, f.Place, path+".place", "place %s", f.Place)
 		}
@@ -116,7 +165,7 @@ func (r *reader) checkInterfaces(n *Node) {
 			if f.Zone != ZoneNone {
 				r.fail(path+".zone", "leave the zone out", "a sync interface is in no zone")
 			}
-		} else if f.Zone == ZoneNone {
+		} else if f.Zone == ZoneNone && !(n.Cluster != nil && n.Cluster.Judges()) {
 			r.warn(path, "add zone: lan or zone: wan", "interface %s has no zone: nothing is forwarded and no service is reachable there", f.Name)
 		}
 		if f.Beats {
@@ -125,13 +174,13 @@ func (r *reader) checkInterfaces(n *Node) {
 		}
 	}
 	r.checkVIPs(n, addresses)
-	if n.Cluster == nil || len(n.Interfaces) == 0 {
+	if n.Cluster == nil || len(n.Interfaces) == 0 || n.Cluster.Judges() && n.Cluster.Routed() {
 		return
 	}
 	if beats == 0 {
 		r.fail("interfaces", "leave heartbeat: false out on at least one", "no interface carries heartbeats")
 	}
-	if syncs == 0 {
+	if syncs == 0 && !n.Cluster.Judges() {
 		r.warn("interfaces", "mark the link between the members with sync: true", "no sync interface: the members hear each other on the networks they serve only")
 	}
 }

@@ -17,6 +17,15 @@ func newCluster() *Cluster {
 	}
 }
 
+// quorumTiming is the default where the role needs a majority: a vote must outlive the loss of heartbeats, and the lease
+// after it, so the dead time is longer and the lease shorter (ha/cluster, quorum.go).
+var quorumTiming = Timing{
+	Beat:    10 * time.Millisecond,
+	Lease:   30 * time.Millisecond,
+	Dead:    80 * time.Millisecond,
+	Silence: 500 * time.Millisecond,
+}
+
 func newMember() Member { return Member{Priority: 100} }
 
 func newInterface() Interface { return Interface{Beats: true} }
@@ -26,8 +35,12 @@ func newNAT() NAT { return NAT{To: TargetVIP, Ports: PortsKeep} }
 // complete fills in what depends on more than one field.
 func (n *Node) complete() {
 	for i := range n.Interfaces {
-		if f := &n.Interfaces[i]; f.Device == "" {
+		f := &n.Interfaces[i]
+		if f.Device == "" {
 			f.Device = f.Name
+		}
+		if f.Number == 0 {
+			f.Number = uint8(min(i+1, MaxInterfaces))
 		}
 	}
 	if n.plainHost() {

@@ -18,17 +18,24 @@ const MaxSize = 256 << 10
 // Load reads, parses and checks the node file of a config directory, and the key file it names. Faults of the
 // content are an ErrorList.
 func Load(configDir string) (*Node, Warnings, error) {
-	path := filepath.Join(configDir, FileName)
+	return LoadFile(filepath.Join(configDir, FileName))
+}
+
+// LoadFile is Load for a node file with a name of its own; a key file is looked for beside it.
+func LoadFile(path string) (*Node, Warnings, error) {
 	data, err := readFile(path)
 	if err != nil {
 		return nil, nil, missing(path, err)
 	}
-	return Check(configDir, data)
+	return check(path, data)
 }
 
 // Check parses data as if it were the node file of a config directory.
 func Check(configDir string, data []byte) (*Node, Warnings, error) {
-	path := filepath.Join(configDir, FileName)
+	return check(filepath.Join(configDir, FileName), data)
+}
+
+func check(path string, data []byte) (*Node, Warnings, error) {
 	n, warnings, err := Parse(path, data)
 	if err != nil || n.Cluster == nil {
 		return n, warnings, err
@@ -37,7 +44,7 @@ func Check(configDir string, data []byte) (*Node, Warnings, error) {
 	if n.Cluster.KeyFile != "" {
 		secret = n.Cluster.KeyFile
 		if !filepath.IsAbs(secret) {
-			secret = filepath.Join(configDir, secret)
+			secret = filepath.Join(filepath.Dir(path), secret)
 		}
 		if n.Cluster.Key, err = loadKey(secret); err != nil {
 			return nil, warnings, ErrorList{{File: path, Path: "cluster.key_file", Message: err.Error(), Hint: makeKey + " > " + secret}}

@@ -24,12 +24,16 @@ type Node struct {
 type Cluster struct {
 	ID        uint8     `json:"id"`     // 1..255, unique among the clusters that share a LAN: it is the MM of the shared MAC
 	Name      string    `json:"name"`   // for people
-	Member    uint8     `json:"member"` // this member, 1..8
+	Member    uint8     `json:"member"` // this member, 1..8, or witness, 9..11
 	Key       Key       `json:"-"`      // authenticates every heartbeat
 	KeyFile   string    `json:"key_file,omitempty"`
 	Mode      Mode      `json:"mode"`
 	Checksums Checksums `json:"checksums"`
 	Members   []Member  `json:"members"` // all of them, this one too
+	// Witnesses only judge. With one the role needs a majority of members and witnesses.
+	Witnesses []Witness `json:"witnesses,omitempty"`
+	Safety    bool      `json:"safety,omitempty"` // demand that majority without a witness as well
+	Lock      bool      `json:"lock,omitempty"`   // after an unplanned takeover the role stays until an operator clears the lock
 	Timing    Timing    `json:"timing"`
 }
 
@@ -74,6 +78,36 @@ type Member struct {
 	Priority uint8  `json:"priority"` // 1..255; the highest is the designated master, the lowest ID breaks a tie
 }
 
+// MaxMembers is the highest ID of a member, MaxWitness that of a witness.
+const (
+	MaxMembers = 8
+	MaxWitness = 11
+)
+
+// Witness is one entry of the cluster's list of witnesses.
+type Witness struct {
+	ID   uint8  `json:"id"`   // 9..11
+	Name string `json:"name"` // unique among members and witnesses
+	// Address is where a witness behind routers takes heartbeats; not valid when it is on the members' links.
+	Address netip.Addr `json:"address,omitzero"`
+}
+
+// Quorum reports whether the role needs a majority of members and witnesses.
+func (c *Cluster) Quorum() bool { return c.Safety || len(c.Witnesses) > 0 }
+
+// Judges reports whether this box is a witness.
+func (c *Cluster) Judges() bool { return c.Member > MaxMembers }
+
+// Routed reports whether this box is a witness that takes heartbeats over routers.
+func (c *Cluster) Routed() bool {
+	for _, w := range c.Witnesses {
+		if w.ID == c.Member && w.Address.IsValid() {
+			return true
+		}
+	}
+	return false
+}
+
 // Timing of the heartbeats. 2·Beat <= Lease < Dead <= Silence holds in every checked file: a member that stops
 // sending is silent before its peers act on it.
 type Timing struct {
@@ -112,10 +146,14 @@ type Interface struct {
 	VIPs        []VIP  `json:"vips,omitempty"`  // shared addresses, IPv4 and IPv6
 	Beats       bool   `json:"heartbeat"`       // heartbeats are sent and expected here
 	VIPsOutside bool   `json:"vips_outside"`    // VIPs may lie outside the interface's subnets
+	Number      uint8  `json:"number"`          // 1..MaxInterfaces, the same on all members for the same network; by default the place in the list
 	// Address and Address6 are this member's private addresses with their subnets; not valid when not given.
 	Address  netip.Prefix `json:"address,omitzero"`
 	Address6 netip.Prefix `json:"address6,omitzero"`
 }
+
+// MaxInterfaces is the most interfaces of one member.
+const MaxInterfaces = 29
 
 // VIP is a shared address. It is answered with the shared MAC, by the active member only.
 type VIP = netip.Addr

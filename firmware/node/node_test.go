@@ -61,9 +61,9 @@ func TestParseExample(t *testing.T) {
 			Timing:  Timing{10 * time.Millisecond, 40 * time.Millisecond, 60 * time.Millisecond, 500 * time.Millisecond},
 		},
 		Interfaces: []Interface{
-			{Name: "G1", Device: "G1", Zone: ZoneLAN, Beats: true, Address: netip.MustParsePrefix("10.1.0.2/24"), VIPs: []VIP{netip.MustParseAddr("10.1.0.1")}},
-			{Name: "G2", Device: "G2", Zone: ZoneWAN, Beats: true, Address: netip.MustParsePrefix("192.0.2.2/24"), VIPs: []VIP{netip.MustParseAddr("192.0.2.1")}},
-			{Name: "G3", Device: "G3", Sync: true, Beats: true, Address: netip.MustParsePrefix("169.254.77.1/30")},
+			{Name: "G1", Device: "G1", Number: 1, Zone: ZoneLAN, Beats: true, Address: netip.MustParsePrefix("10.1.0.2/24"), VIPs: []VIP{netip.MustParseAddr("10.1.0.1")}},
+			{Name: "G2", Device: "G2", Number: 2, Zone: ZoneWAN, Beats: true, Address: netip.MustParsePrefix("192.0.2.2/24"), VIPs: []VIP{netip.MustParseAddr("192.0.2.1")}},
+			{Name: "G3", Device: "G3", Number: 3, Sync: true, Beats: true, Address: netip.MustParsePrefix("169.254.77.1/30")},
 		},
 		Routes: []Route{{To: netip.MustParsePrefix("0.0.0.0/0"), Via: netip.MustParseAddr("192.0.2.254")}},
 		NAT:    []NAT{{From: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/24")}, Out: "G2", To: TargetVIP, Ports: PortsKeep}},
@@ -76,7 +76,7 @@ func TestParseExample(t *testing.T) {
 func TestDefaults(t *testing.T) {
 	const key = "  key: QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVowMTIzNDU=\n"
 	n, warnings, err := Parse("node.yaml", []byte("version: 1\nhostname: a\ncluster:\n  id: 0x07\n  member: 2\n"+key+
-		"  members: [{id: 1, name: a}, {id: 2, name: b}]\n"+
+		"  members: [{id: 1, name: a}, {id: 2, name: b, priority: 90}]\n"+
 		"interfaces:\n- {name: G1, device: veth0, zone: wan, address: 10.0.0.2/24, address6: \"2001:db8::2/64\", nn: 0x15, place: 0/5/0,\n"+
 		"   vips: [\"2001:db8::1\", \"fe80::1\", 10.0.0.1]}\n"+
 		"- {name: G2, zone: lan, address: 10.5.0.2/24, vips: [203.0.113.9], vips_outside: true}\n"+
@@ -89,7 +89,7 @@ func TestDefaults(t *testing.T) {
 	}
 	nn := uint8(0x15)
 	if diff := cmp.Diff(Interface{
-		Name: "G1", Device: "veth0", Zone: ZoneWAN, Beats: true, NN: &nn, Place: "0/5/0",
+		Name: "G1", Device: "veth0", Number: 1, Zone: ZoneWAN, Beats: true, NN: &nn, Place: "0/5/0",
 		Address: netip.MustParsePrefix("10.0.0.2/24"), Address6: netip.MustParsePrefix("2001:db8::2/64"),
 		VIPs: []VIP{netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("fe80::1"), netip.MustParseAddr("10.0.0.1")},
 	}, n.Interfaces[0], compareNetip); diff != "" {

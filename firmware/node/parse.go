@@ -71,7 +71,7 @@ func cluster(s *section) *Cluster {
 	c := newCluster()
 	need(s, "id", &c.ID, number[uint8](1, 255))
 	read(s, "name", &c.Name, anyText)
-	need(s, "member", &c.Member, number[uint8](1, 8))
+	need(s, "member", &c.Member, number[uint8](1, MaxWitness))
 	hasKey := read(s, "key", &c.Key, clusterKey) || s.values["key"] != nil
 	hasFile := read(s, "key_file", &c.KeyFile, anyText)
 	switch {
@@ -84,11 +84,22 @@ func cluster(s *section) *Cluster {
 	read(s, "checksums", &c.Checksums, oneOf(ChecksumsInvalid, ChecksumsValid))
 	readSections(s, "members", &c.Members, func(s *section) Member {
 		m := newMember()
-		need(s, "id", &m.ID, number[uint8](1, 8))
+		need(s, "id", &m.ID, number[uint8](1, MaxMembers))
 		need(s, "name", &m.Name, label)
 		read(s, "priority", &m.Priority, number[uint8](1, 255))
 		return m
 	})
+	readSections(s, "witnesses", &c.Witnesses, func(s *section) (w Witness) {
+		need(s, "id", &w.ID, number[uint8](MaxMembers+1, MaxWitness))
+		need(s, "name", &w.Name, label)
+		read(s, "address", &w.Address, address)
+		return w
+	})
+	read(s, "safety", &c.Safety, boolean)
+	read(s, "lock", &c.Lock, boolean)
+	if c.Quorum() {
+		c.Timing = quorumTiming
+	}
 	if v, ok := s.take("timing"); ok {
 		if sub := s.section("cluster.timing", v); sub != nil {
 			read(sub, "beat", &c.Timing.Beat, duration)
@@ -113,6 +124,7 @@ func iface(s *section) Interface {
 	readList(s, "vips", &i.VIPs, address)
 	read(s, "vips_outside", &i.VIPsOutside, boolean)
 	read(s, "place", &i.Place, place)
+	read(s, "number", &i.Number, number[uint8](1, MaxInterfaces))
 	var nn uint8
 	if read(s, "nn", &nn, number[uint8](0, 255)) {
 		i.NN = &nn

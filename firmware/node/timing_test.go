@@ -17,11 +17,15 @@ func TestTimingRulesAgree(t *testing.T) {
 		for _, lease := range steps {
 			for _, dead := range steps {
 				for _, silence := range []time.Duration{24, 60, 500} {
-					want := cluster.Timing{Beat: beat * time.Millisecond, Lease: lease * time.Millisecond, Dead: dead * time.Millisecond, Silence: silence * time.Millisecond}
-					text := strings.Replace(timed, "TIMING", fmt.Sprintf("{beat: %v, lease: %v, dead: %v, silence: %v}", want.Beat, want.Lease, want.Dead, want.Silence), 1)
-					_, _, err := node.Parse("node.yaml", []byte(text))
-					if core := want.Validate(); (err == nil) != (core == nil) {
-						t.Fatalf("%+v: node file says %v, core says %v", want, err, core)
+					for _, safety := range []bool{false, true} {
+						want := cluster.Timing{Beat: beat * time.Millisecond, Lease: lease * time.Millisecond, Dead: dead * time.Millisecond, Silence: silence * time.Millisecond}
+						core := cluster.Config{Cluster: 7, Self: 1, Nonce: 1, Members: []cluster.Member{{ID: 1}, {ID: 2}}, Timing: want, Safety: safety}.Validate()
+						text := strings.Replace(timed, "TIMING", fmt.Sprintf("{beat: %v, lease: %v, dead: %v, silence: %v}", want.Beat, want.Lease, want.Dead, want.Silence), 1)
+						text = strings.Replace(text, "name: x", fmt.Sprintf("safety: %v", safety), 1)
+						_, _, err := node.Parse("node.yaml", []byte(text))
+						if (err == nil) != (core == nil) {
+							t.Fatalf("%+v, safety %v: node file says %v, core says %v", want, safety, err, core)
+						}
 					}
 				}
 			}

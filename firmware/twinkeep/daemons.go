@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/twinkeep/twinkeep/firmware/gatewayd"
 	"github.com/twinkeep/twinkeep/firmware/had"
+	"github.com/twinkeep/twinkeep/firmware/node"
 	"github.com/twinkeep/twinkeep/firmware/statesyncd"
 	"github.com/twinkeep/twinkeep/ha/member"
 	"github.com/twinkeep/twinkeep/init/supervise"
@@ -102,6 +104,42 @@ func statesyncdCommand(d *dirs) *cobra.Command {
 		},
 	}
 	d.flags(c)
+	return c
+}
+
+// witnessCommand is a witness as one ordinary process, on a host that is no gateway.
+func witnessCommand(d *dirs) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "witness",
+		Short: "Run a witness, which only judges, in the foreground",
+		Long: "Witness gives a cluster its vote, so that a pair has a majority when one of them fails. It forwards nothing and changes\n" +
+			"nothing on its host. Its node file has cluster.member 9, 10 or 11; with an address in cluster.witnesses it takes heartbeats\n" +
+			"over routers, on UDP port 999, and needs no interface. Ask it with: twinkeep --run DIR ha.",
+		Example: "  twinkeep witness --config ./node.yaml --state ./state --run ./run",
+		Args:    cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			o := had.Options{ConfigDir: d.config, StateDir: d.state, RunDir: d.run, Log: journal()}
+			load := node.Load
+			if info, err := os.Stat(d.config); err == nil && info.Mode().IsRegular() {
+				o.NodeFile, load = d.config, node.LoadFile
+			}
+			n, _, err := load(d.config)
+			if err != nil {
+				return err
+			}
+			if n.Cluster == nil || !n.Cluster.Judges() {
+				return errors.New("this is not the node file of a witness: cluster.member is none of 9, 10, 11")
+			}
+			if err := realTime(); err != nil {
+				o.Log.Warn("not running in real time; a busy machine can cost the cluster this vote", "err", err)
+			}
+			ctx, cancel := stopping()
+			defer cancel()
+			return had.Run(ctx, o)
+		},
+	}
+	d.flags(c)
+	c.Flag("config").Usage = "node file, or its directory"
 	return c
 }
 

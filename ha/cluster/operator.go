@@ -15,8 +15,8 @@ func (m *Machine) activate(in Activate) {
 		m.reply(false, "a witness only judges, it cannot hold the role")
 	case in.Force && m.quorum() && m.mayTake() && m.state != wire.Init && m.holder() == nil && m.heldElsewhere() == nil:
 		m.reply(true, "taking the role without a majority")
+		m.forced = true // before its first heartbeats are handed out: no majority's support ends for them
 		m.take("the operator forced it without a majority")
-		m.forced = true
 		m.judge()
 	case in.Force && m.holder() != nil:
 		m.reply(false, fmt.Sprintf("%s is active and heard: it is asked to hand over, force is not needed", m.name(m.holder().id)))

@@ -36,8 +36,11 @@ type VerdictStatus struct {
 // leastSilence is the shortest time without heartbeats on one interface after which questions begin.
 const leastSilence = time.Second
 
-// newSpeaker prepares the member's CCP.
+// newSpeaker prepares the member's CCP. A witness does not speak it.
 func (m *Member) newSpeaker() (*speaker.Speaker, error) {
+	if m.cfg.Self > ccp.MaxMembers {
+		return nil, nil
+	}
 	c := speaker.Config{
 		Cluster: m.cfg.ClusterID, Self: m.cfg.Self, Key: m.cfg.Key, Mode: ccp.ActiveUp,
 		Silence: max(leastSilence, 4*m.cfg.Timing.Dead), Look: m.look, Event: m.event,
@@ -81,10 +84,18 @@ func (m *Member) look() (v speaker.View, ok bool) {
 }
 
 // ActiveCheck says whether a side of this member has failed although there is carrier, see [speaker.Speaker.ActiveCheck].
-func (m *Member) ActiveCheck() (problem bool, text string) { return m.ccp.ActiveCheck() }
+func (m *Member) ActiveCheck() (problem bool, text string) {
+	if m.ccp == nil {
+		return false, ""
+	}
+	return m.ccp.ActiveCheck()
+}
 
 // addControl adds what CCP knows to a status.
 func (m *Member) addControl(s *Status) {
+	if m.ccp == nil {
+		return
+	}
 	c := m.ccp.Status()
 	s.Control = ControlStatus{Sent: c.Sent, Received: c.Received, Rejected: c.Refused}
 	for _, o := range c.Opinions {

@@ -14,6 +14,8 @@ import (
 const (
 	farewellDir = "farewell"
 	saidSuffix  = ".said" // while it is being said
+	// routedPrefix begins the name of a farewell that goes over routers; the address follows.
+	routedPrefix = "@"
 )
 
 // writeFarewell leaves one signed farewell frame per NIC in the run directory. The supervisor sends them the
@@ -36,6 +38,14 @@ func (m *Member) writeFarewell() error {
 		frame := wire.AppendFrame(nil, p.envelope, m.key.Seal(b.Append(nil)))
 		if err := os.WriteFile(filepath.Join(dir, p.Device), frame, 0o600); err != nil {
 			return fmt.Errorf("write farewell: %w", err)
+		}
+	}
+	for i, p := range m.paths {
+		if p.remote.IsValid() {
+			b := m.machine.Farewell(len(m.ports) + i)
+			if err := os.WriteFile(filepath.Join(dir, routedPrefix+p.remote.String()), m.key.Seal(b.Append(nil)), 0o600); err != nil {
+				return fmt.Errorf("write farewell: %w", err)
+			}
 		}
 	}
 	return nil
@@ -66,7 +76,12 @@ func Farewell(runDir string) error {
 			continue
 		}
 		frame, err := os.ReadFile(filepath.Join(dir, e.Name()))
-		if err == nil {
+		to, routed := strings.CutPrefix(e.Name(), routedPrefix)
+		switch {
+		case err != nil:
+		case routed:
+			err = sendTo(to, frame)
+		default:
 			err = port.SendOnce(e.Name(), frame)
 		}
 		errs = append(errs, err)

@@ -34,12 +34,22 @@ type Interface struct {
 	VIPs      []netip.Addr
 }
 
-// Config of a member.
+// Witness only judges, see cluster.Config.
+type Witness struct {
+	ID   uint8
+	Name string
+	// Address is where one behind routers takes heartbeats over UDP; not valid when it is on the members' links.
+	Address netip.Addr
+}
+
+// Config of a member, or of a witness.
 type Config struct {
 	ClusterID      uint8
 	ClusterName    string
-	Self           uint8
+	Self           uint8 // 1..8, a witness 9..11
 	Members        []cluster.Member
+	Witnesses      []Witness
+	Safety, Lock   bool // see cluster.Config
 	Serial         uint64
 	Key            []byte // wire.KeyLen bytes
 	ValidChecksums bool
@@ -62,8 +72,10 @@ type Member struct {
 	cfg     Config
 	log     *slog.Logger
 	machine *cluster.Machine
+	nonce   uint64 // of this boot
 	key     *wire.Key
 	ports   []*portState // by interface index
+	paths   []*path      // over routers; their interface indices follow those of ports
 	start   time.Time
 
 	frames chan received
@@ -75,9 +87,14 @@ type Member struct {
 	events   *eventLog
 	term     *termFile
 	lastLive cluster.Instant // when the last Keep or Open beat really left
+	lastOut  cluster.Instant // when any heartbeat left by a NIC
 	reply    cluster.Reply
 	queue    []cluster.Input // found while carrying out actions
 	gateErr  string
+	changes  changeLog
+	differs  differences
+	ours     settings
+	settings []byte // ours, for the heartbeats' extension area
 	payload  []byte
 	frame    []byte
 }
@@ -85,19 +102,22 @@ type Member struct {
 // portState is one interface at run time.
 type portState struct {
 	Interface
-	port     *port.Port // nil while the NIC is missing
-	envelope wire.Envelope
-	announce [][]byte
-	up       bool
-	present  bool
-	vipErr   string
-	sent     uint64
-	failed   uint64
+	port        *port.Port // nil while the NIC is missing
+	envelope    wire.Envelope
+	announce    [][]byte
+	up          bool
+	present     bool
+	vipErr      string
+	unmonitored bool // by the operator
+	doubles     doubles
+	sent        uint64
+	failed      uint64
 }
 
 type received struct {
 	iface int
 	n     int
+	from  netip.AddrPort // of a datagram over routers, else not valid
 	data  [wire.MaxFrame + 1]byte
 }
 
@@ -112,10 +132,11 @@ func New(cfg Config) (*Member, error) {
 		return nil, err
 	}
 	m := &Member{
-		cfg: cfg, log: cfg.Log, key: key, start: time.Now(),
+		cfg: cfg, log: cfg.Log, key: key, nonce: nonce(), start: time.Now(),
 		frames: make(chan received, 256), calls: make(chan func()), stop: make(chan struct{}), doubt: make(chan struct{}, 1),
-		events: newEventLog(),
+		events: newEventLog(), ours: settingsOf(cfg),
 	}
+	m.settings = appendSettings(nil, m.ours)
 	if m.term, err = openTerm(cfg.StateDir); err != nil {
 		// Without the old term the member still hears the cluster's term from its peers.
 		m.event(cluster.Log{Severity: cluster.Warning, Name: "state", Text: err.Error()})
@@ -131,6 +152,7 @@ func New(cfg Config) (*Member, error) {
 	for _, f := range cfg.Interfaces {
 		m.ports = append(m.ports, &portState{Interface: f})
 	}
+	m.paths = cfg.paths()
 	if err := m.install(); err != nil {
 		m.close()
 		return nil, err
@@ -141,10 +163,17 @@ func New(cfg Config) (*Member, error) {
 func (m *Member) clusterConfig() cluster.Config {
 	c := cluster.Config{
 		Cluster: m.cfg.ClusterID, Self: m.cfg.Self, Members: m.cfg.Members, Serial: m.cfg.Serial,
-		Timing: m.cfg.Timing, Mode: m.cfg.Mode, Term: m.term.get(), Nonce: nonce(), Barrier: m.cfg.Barrier != nil,
+		Timing: m.cfg.Timing, Mode: m.cfg.Mode, Term: m.term.get(), Nonce: m.nonce, Safety: m.cfg.Safety, Lock: m.cfg.Lock,
+		Barrier: m.cfg.Barrier != nil,
+	}
+	for _, w := range m.cfg.Witnesses {
+		c.Witnesses = append(c.Witnesses, cluster.Member{ID: w.ID, Name: w.Name})
 	}
 	for _, f := range m.cfg.Interfaces {
 		c.Interfaces = append(c.Interfaces, cluster.Interface{Number: f.Number, Name: f.Name, NN: f.NN, Sync: f.Sync, Heartbeat: f.Heartbeat})
+	}
+	for _, p := range m.cfg.paths() {
+		c.Interfaces = append(c.Interfaces, cluster.Interface{Number: p.number, Name: p.name, Heartbeat: true, Routed: true})
 	}
 	return c
 }
@@ -175,6 +204,9 @@ func (m *Member) install() error {
 		if p.present {
 			devices = append(devices, gate.Device{Name: p.Device, Shared: wire.SharedMAC(p.NN, m.cfg.ClusterID), VIPs: p.VIPs})
 		}
+	}
+	if len(devices) == 0 && len(m.ports) == 0 {
+		return nil // a witness elsewhere: no NIC of its own, no gate
 	}
 	err = gate.Install(gate.Config{Cluster: m.cfg.ClusterID, Member: m.cfg.Self, Lease: m.cfg.Timing.Lease, Drain: m.cfg.Timing.Dead, Devices: devices})
 	if err != nil {
@@ -231,11 +263,21 @@ func (m *Member) Run(ctx context.Context) error {
 			go m.receive(i, p.port)
 		}
 	}
+	for _, p := range m.paths {
+		go m.travel(p)
+	}
+	for _, p := range m.ports {
+		if p.Address.Addr().Is4() || len(p.VIPs) > 0 {
+			go m.watchClaims(p)
+		}
+	}
 	for _, d := range m.cfg.Devices {
 		m.step(d)
 	}
 	m.watch()
-	go m.ccp.Run(m.stop)
+	if m.ccp != nil {
+		go m.ccp.Run(m.stop)
+	}
 	for i, p := range m.ports {
 		if !p.present || p.port == nil || p.vipErr != "" {
 			m.step(cluster.Link{Interface: i, Missing: !p.present})
@@ -340,7 +382,16 @@ func (m *Member) receive(iface int, p *port.Port) {
 }
 
 func (m *Member) handle(f *received) {
-	_, payload, err := wire.ParseFrame(f.data[:f.n])
+	var payload []byte
+	var err error
+	switch {
+	case !f.from.IsValid():
+		_, payload, err = wire.ParseFrame(f.data[:f.n])
+	case f.n > wire.MaxPayload:
+		err = wire.Oversized
+	default:
+		payload = f.data[:f.n]
+	}
 	var beat wire.Beat
 	if err == nil {
 		payload, err = m.key.Open(payload)
@@ -354,6 +405,10 @@ func (m *Member) handle(f *received) {
 		m.step(cluster.Refused{Interface: f.iface, Reason: r})
 		return
 	}
+	if f.from.IsValid() && !m.welcome(f.iface, f.from, &beat) {
+		return
+	}
+	m.compare(&beat)
 	m.step(cluster.BeatReceived{Interface: f.iface, Beat: beat})
 }
 
@@ -363,6 +418,7 @@ func (m *Member) step(in cluster.Input) {
 	for _, a := range m.machine.Step(now, in) {
 		m.act(now, a)
 	}
+	m.recordChange(now)
 	for len(m.queue) > 0 {
 		next := m.queue[0]
 		m.queue = m.queue[1:]
@@ -396,6 +452,19 @@ func (m *Member) act(decided cluster.Instant, a cluster.Action) {
 // send sends one heartbeat, unless its order has become stale between the decision and now (duty 3 of
 // ha/cluster).
 func (m *Member) send(decided cluster.Instant, a cluster.Send) {
+	if a.Beat.Seq%settingsEvery == 0 {
+		a.Beat.Extension = m.settings
+	}
+	if a.Interface >= len(m.ports) {
+		// No gate sees it, so it is neither live nor late. A member whose heartbeats leave by no NIC is silent here too:
+		// it cannot hold a gate open, and a witness that vouches for it would keep its peers from serving.
+		if len(m.ports) > 0 && decided.Sub(m.lastOut) > m.cfg.Timing.Dead {
+			return
+		}
+		m.payload = m.key.Seal(a.Beat.Append(m.payload[:0]))
+		m.paths[a.Interface-len(m.ports)].send(m.payload)
+		return
+	}
 	p := m.ports[a.Interface]
 	if p.port == nil {
 		return
@@ -428,7 +497,9 @@ func (m *Member) send(decided cluster.Instant, a cluster.Send) {
 		return
 	}
 	p.sent++
-	switch now := m.now(); {
+	now := m.now()
+	m.lastOut = now
+	switch {
 	case live:
 		m.lastLive = now
 	case a.Beat.Order != wire.NoOrder && now.Sub(decided) > cluster.ShutMargin:

@@ -69,9 +69,9 @@ func (m *Member) event(e cluster.Log) {
 // ErrStopped says that the member is not running.
 var ErrStopped = errors.New("the member is not running")
 
-// Activate asks for the role (`ha -activate`).
-func (m *Member) Activate() (cluster.Reply, error) {
-	return m.ask(cluster.Activate{})
+// Activate asks for the role (`ha -activate`), or takes it without a majority (`--force`).
+func (m *Member) Activate(force bool) (cluster.Reply, error) {
+	return m.ask(cluster.Activate{Force: force})
 }
 
 // Deactivate gives the role away (`ha -deactivate`, `cluster failover`): to the member to, or to the best if that is 0;
@@ -107,7 +107,9 @@ func (m *Member) Status() (Status, error) {
 		return Status{}, ErrStopped
 	}
 	// What asks the kernel is done outside the machine's goroutine: it must not wait for a long transaction.
-	if g, err := gate.Read(); err != nil {
+	if len(m.ports) == 0 {
+		// A witness elsewhere has none.
+	} else if g, err := gate.Read(); err != nil {
 		s.Gate.Error = err.Error()
 	} else {
 		s.Gate = GateStatus{Open: g.Open, Draining: g.Draining}
@@ -148,10 +150,12 @@ func (m *Member) status() Status {
 		w := PeerStatus{Member: p.ID, Name: p.Name, Alive: p.Alive, State: p.State.String(), Term: p.Term, Priority: p.Priority,
 			Demotion: p.Demotion, InSync: p.InSync, Connections: p.Connections, LastHeard: age(p.Heard, p.LastHeard)}
 		if p.LastOn >= 0 {
-			w.LastOn = m.cfg.Interfaces[p.LastOn].Name
+			w.LastOn = m.interfaceName(p.LastOn)
 		}
+		w.Differs = m.differs.text(p.ID)
 		s.Peers = append(s.Peers, w)
 	}
+	m.addVotes(&s, age)
 	for _, d := range v.Devices {
 		s.Devices = append(s.Devices, DeviceStatus{Name: d.Name, State: d.State.String(), Text: d.Text, Timeout: Duration(d.Timeout), Reported: Duration(now.Sub(d.Reported))})
 	}
@@ -159,10 +163,13 @@ func (m *Member) status() Status {
 		iv := v.Interfaces[i]
 		shared := wire.SharedMAC(p.NN, m.cfg.ClusterID)
 		beat := wire.BeatMAC(p.NN, m.cfg.ClusterID)
-		f := InterfaceStatus{Name: p.Name, Device: p.Device, Number: p.Number, Present: p.present, Carrier: p.up, Heartbeat: p.Heartbeat,
+		f := InterfaceStatus{Name: p.Name, Device: p.Device, Number: p.Number, Present: p.present, Carrier: p.up, Heartbeat: p.Heartbeat, Unmonitored: p.unmonitored,
 			Sync: p.Sync, MAC: net.HardwareAddr(p.envelope.Src[:]).String(), BeatMAC: net.HardwareAddr(beat[:]).String(),
 			SharedMAC: net.HardwareAddr(shared[:]).String(), Address: p.Address.String(), Sent: p.sent, Received: iv.Received,
 			LastHeard: age(iv.Heard, iv.LastHeard), Problem: p.vipErr}
+		if f.Problem == "" {
+			f.Problem = p.duplicate(now)
+		}
 		if !p.present {
 			f.Problem = "missing: no NIC " + p.Device
 		}
@@ -171,13 +178,34 @@ func (m *Member) status() Status {
 			s.VIPs = append(s.VIPs, VIPStatus{Interface: p.Name, Address: a.String(), MAC: f.SharedMAC, Device: p.Device + vip.Suffix})
 		}
 	}
+	for i, p := range m.paths {
+		iv := v.Interfaces[len(m.ports)+i]
+		s.Paths = append(s.Paths, PathStatus{Name: p.name, Remote: p.where(), Sent: p.sent.Load(), Failed: p.failed.Load(), Received: iv.Received,
+			LastHeard: age(iv.Heard, iv.LastHeard), Problem: p.problem})
+	}
 	return s
+}
+
+// interfaceName is the name of an interface or path, by its index in the machine.
+func (m *Member) interfaceName(i int) string {
+	switch {
+	case i >= 0 && i < len(m.ports):
+		return m.ports[i].Name
+	case i >= 0 && i < len(m.ports)+len(m.paths):
+		return m.paths[i-len(m.ports)].name
+	}
+	return ""
 }
 
 func (m *Member) name(id uint8) string {
 	for _, c := range m.cfg.Members {
 		if c.ID == id && c.Name != "" {
 			return c.Name
+		}
+	}
+	for _, w := range m.cfg.Witnesses {
+		if w.ID == id && w.Name != "" {
+			return w.Name
 		}
 	}
 	return "member " + strconv.Itoa(int(id))

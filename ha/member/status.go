@@ -7,10 +7,10 @@ import "time"
 type Status struct {
 	ClusterID   uint8  `json:"cluster_id"`
 	ClusterName string `json:"cluster_name,omitempty"`
-	Member      uint8  `json:"member"`      // own member ID, 1..8
+	Member      uint8  `json:"member"`      // own member ID, 1..8; a witness 9..11
 	MemberName  string `json:"member_name"` // e.g. "gw-a"
 	Designated  bool   `json:"designated"`  // this member is the designated master (highest priority, then lowest ID)
-	State       string `json:"state"`       // INIT READY STANDBY ACTIVE ACTIVE! DOWN
+	State       string `json:"state"`       // INIT READY STANDBY ACTIVE ACTIVE! DOWN WITNESS
 	Reason      string `json:"reason"`      // why it is in that state, for people
 	// StateSince is how long the member has been in State.
 	StateSince Duration `json:"state_since"`
@@ -32,7 +32,14 @@ type Status struct {
 	Devices     []DeviceStatus    `json:"devices,omitempty"` // critical devices that somebody registered
 	// Rejected counts received frames that were refused, by reason.
 	Rejected map[string]uint64 `json:"rejected,omitempty"`
-	Failover FailoverStatus    `json:"failover"`
+	// Quorum is nil where the role needs no majority.
+	Quorum    *QuorumStatus   `json:"quorum,omitempty"`
+	Witnesses []WitnessStatus `json:"witnesses,omitempty"`
+	Paths     []PathStatus    `json:"paths,omitempty"` // over routers
+	// Lock is whether the cluster locks after an unplanned takeover, Locked why the role is locked here now; empty: it is not.
+	Lock     bool           `json:"lock"`
+	Locked   string         `json:"locked,omitempty"`
+	Failover FailoverStatus `json:"failover"`
 	// Opinions is what the other members think of this one.
 	Opinions []Opinion `json:"opinions,omitempty"`
 	// Control counts the packets of the Cluster Control Protocol.
@@ -76,10 +83,47 @@ type PeerStatus struct {
 	Demotion    uint16   `json:"demotion"` // 0 = fit
 	InSync      bool     `json:"in_sync"`
 	Connections uint32   `json:"connections"`
-	LastHeard   Duration `json:"last_heard"` // age of the newest accepted heartbeat, -1ns if none
-	LastOn      string   `json:"last_on"`    // interface it arrived on
+	LastHeard   Duration `json:"last_heard"`        // age of the newest accepted heartbeat, -1ns if none
+	LastOn      string   `json:"last_on"`           // interface it arrived on
+	Vote        uint8    `json:"vote,omitempty"`    // whom it supports as holder, 0: nobody
+	Differs     string   `json:"differs,omitempty"` // what its node file says other than ours
 	// Opinions is what the other members think of it, itself included, but not this one: that is State.
 	Opinions []Opinion `json:"opinions,omitempty"`
+}
+
+// QuorumStatus says whether this member has the majority that the role needs.
+type QuorumStatus struct {
+	Voters   int `json:"voters"`   // members and witnesses
+	Majority int `json:"majority"` // of them
+	// Support counts the votes for this member now, its own included; 0 while it supports another one.
+	Support int    `json:"support"`
+	Vote    uint8  `json:"vote"`              // whom this member supports, 0: nobody
+	Missing string `json:"missing,omitempty"` // whose votes are missing and why
+	Safety  bool   `json:"safety"`            // by safety mode
+	Forced  bool   `json:"forced,omitempty"`  // an operator gave it the role without a majority
+}
+
+// WitnessStatus is what this member knows of a witness.
+type WitnessStatus struct {
+	Member    uint8    `json:"member"`
+	Name      string   `json:"name"`
+	Alive     bool     `json:"alive"`
+	State     string   `json:"state"`
+	Vote      uint8    `json:"vote,omitempty"`
+	LastHeard Duration `json:"last_heard"` // -1ns if never
+	LastOn    string   `json:"last_on"`
+	Differs   string   `json:"differs,omitempty"`
+}
+
+// PathStatus is a path over routers between a member and a witness.
+type PathStatus struct {
+	Name      string   `json:"name"`
+	Remote    string   `json:"remote"` // the other ends
+	Sent      uint64   `json:"sent"`
+	Failed    uint64   `json:"failed,omitempty"`
+	Received  uint64   `json:"received"`
+	LastHeard Duration `json:"last_heard"`
+	Problem   string   `json:"problem,omitempty"`
 }
 
 // InterfaceStatus is one interface that carries heartbeats or VIPs.
@@ -90,13 +134,15 @@ type InterfaceStatus struct {
 	Present   bool   `json:"present"`
 	Carrier   bool   `json:"carrier"`
 	Heartbeat bool   `json:"heartbeat"`
-	Sync      bool   `json:"sync"`
-	MAC       string `json:"mac"`
-	BeatMAC   string `json:"beat_mac"`   // 11-00-00-00-NN-MM
-	SharedMAC string `json:"shared_mac"` // 10-00-00-00-NN-MM
-	Address   string `json:"address"`
-	Sent      uint64 `json:"sent"`
-	Received  uint64 `json:"received"`
+	// Unmonitored: its carrier does not count, by the operator.
+	Unmonitored bool   `json:"unmonitored,omitempty"`
+	Sync        bool   `json:"sync"`
+	MAC         string `json:"mac"`
+	BeatMAC     string `json:"beat_mac"`   // 11-00-00-00-NN-MM
+	SharedMAC   string `json:"shared_mac"` // 10-00-00-00-NN-MM
+	Address     string `json:"address"`
+	Sent        uint64 `json:"sent"`
+	Received    uint64 `json:"received"`
 	// LastHeard is the age of the newest peer heartbeat on this interface, -1ns if none.
 	LastHeard Duration `json:"last_heard"`
 	Problem   string   `json:"problem,omitempty"`

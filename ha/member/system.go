@@ -56,6 +56,9 @@ const gateWatch = 200 * time.Millisecond
 
 // watch starts the goroutines that report the world: carriers, the size of the connection table, the gate.
 func (m *Member) watch() {
+	if len(m.ports) == 0 {
+		return // a witness elsewhere: no NIC, no gate
+	}
 	go func() {
 		err := port.Links(m.stop, func(l port.LinkState) {
 			m.do(func() { m.linkChanged(l) })

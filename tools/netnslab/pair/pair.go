@@ -43,7 +43,9 @@ var (
 type Pair struct {
 	Switch, ClientNS, ServerNS *netnslab.NS
 	A, B                       *Member
+	W                          *Member // witness, nil without one; see AddWitness
 	t                          testing.TB
+	binary                     string
 }
 
 // Member is one member's processes in a namespace of their own.
@@ -53,6 +55,7 @@ type Member struct {
 	Dir  string // has node.yaml, state, run
 	t    testing.TB
 	bin  string
+	args []string // instead of run and its directories
 	cmd  *exec.Cmd
 	log  *os.File
 }
@@ -63,7 +66,7 @@ const Timing = "{beat: 20ms, lease: 150ms, dead: 250ms, silence: 600ms}"
 // NewPair makes the network and the node files. Nothing runs yet.
 func NewPair(t testing.TB, binary string) *Pair {
 	t.Helper()
-	p := &Pair{t: t, Switch: netnslab.New(t), ClientNS: netnslab.New(t), ServerNS: netnslab.New(t)}
+	p := &Pair{t: t, binary: binary, Switch: netnslab.New(t), ClientNS: netnslab.New(t), ServerNS: netnslab.New(t)}
 	// A bridge with this on drops heartbeats for their wrong checksums (DESIGN §11).
 	exec.Command("ip", "netns", "exec", p.Switch.Name, "sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=0").Run()
 	for _, br := range []string{"lan", "wan", "sync"} {
@@ -77,14 +80,20 @@ func NewPair(t testing.TB, binary string) *Pair {
 	p.ServerNS.Run("ip", "addr", "add", Server+"/24", "dev", "eth0")
 	for i, m := range []**Member{&p.A, &p.B} {
 		name := string(rune('a' + i))
-		*m = &Member{Name: name, NS: netnslab.New(t), Dir: t.TempDir(), t: t, bin: binary}
-		for _, nic := range []string{"lan", "wan", "sync"} {
-			p.plug(name, (*m).NS, nic, nic)
-		}
+		*m = p.member(name, "lan", "wan", "sync")
 		(*m).WriteNode(NodeFile(i + 1))
-		t.Cleanup((*m).Kill)
 	}
 	return p
+}
+
+// member makes the namespace of one more member, with NICs in bridges of the same names.
+func (p *Pair) member(name string, nics ...string) *Member {
+	m := &Member{Name: name, NS: netnslab.New(p.t), Dir: p.t.TempDir(), t: p.t, bin: p.binary}
+	for _, nic := range nics {
+		p.plug(name, m.NS, nic, nic)
+	}
+	p.t.Cleanup(m.Kill)
+	return m
 }
 
 // plug puts a NIC into a namespace and its other end into a bridge; the port is called like owner and NIC.
@@ -138,7 +147,12 @@ func (m *Member) Start() {
 	if m.log, err = os.OpenFile(filepath.Join(m.Dir, "log"), os.O_CREATE|os.O_APPEND|os.O_RDWR, 0o600); err != nil {
 		m.t.Fatal(err)
 	}
-	m.cmd = exec.Command("ip", "netns", "exec", m.NS.Name, m.bin, "run", "--config", m.Dir, "--state", filepath.Join(m.Dir, "state"), "--run", m.Run())
+	args := m.args
+	if args == nil {
+		args = []string{"run", "--config", m.Dir}
+	}
+	args = append([]string{"netns", "exec", m.NS.Name, m.bin}, args...)
+	m.cmd = exec.Command("ip", append(args, "--state", filepath.Join(m.Dir, "state"), "--run", m.Run())...)
 	m.cmd.Stdout, m.cmd.Stderr = m.log, m.log
 	if err := m.cmd.Start(); err != nil {
 		m.t.Fatal(err)
@@ -173,7 +187,8 @@ func (m *Member) pids() []int {
 	var pids []int
 	for _, f := range strings.Fields(string(out)) {
 		var pid int
-		if _, err := fmt.Sscan(f, &pid); err == nil {
+		// The test's own first thread can be left in a namespace (netnslab.NS.Do).
+		if _, err := fmt.Sscan(f, &pid); err == nil && pid != os.Getpid() {
 			pids = append(pids, pid)
 		}
 	}
@@ -250,7 +265,12 @@ func (p *Pair) Wait(what string, cond func() bool) {
 			return
 		}
 	}
-	p.t.Fatalf("waited 30s for: %s\n--- member a: %+v\n%s\n--- member b: %+v\n%s", what, p.A.Status().State, p.A.Log(), p.B.Status().State, p.B.Log())
+	var logs strings.Builder
+	for _, m := range p.all() {
+		s := m.Status()
+		fmt.Fprintf(&logs, "\n--- member %s: %s, %s\n%s", m.Name, s.State, s.Reason, m.Log())
+	}
+	p.t.Fatalf("waited 30s for: %s%s", what, logs.String())
 }
 
 // WaitStates waits until the members are in these states.
@@ -267,6 +287,14 @@ func (p *Pair) StartBoth() {
 	p.A.Start()
 	p.B.Start()
 	p.WaitStates("ACTIVE", "STANDBY")
+}
+
+func (p *Pair) all() []*Member {
+	out := []*Member{p.A, p.B}
+	if p.W != nil {
+		out = append(out, p.W)
+	}
+	return out
 }
 
 // Reachable reports whether the client reaches the server through the pair now.

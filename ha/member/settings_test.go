@@ -1,0 +1,65 @@
+package member
+
+import (
+	"encoding/hex"
+	"testing"
+	"time"
+
+	"github.com/twinkeep/twinkeep/ha/cluster"
+)
+
+func ours() settings {
+	return settingsOf(Config{
+		Timing: cluster.Timing{Beat: 10 * time.Millisecond, Lease: 30 * time.Millisecond, Dead: 80 * time.Millisecond, Silence: time.Second},
+		Mode:   cluster.PrimaryUp, Lock: true, Witnesses: []Witness{{ID: 10}},
+		Members: []cluster.Member{{ID: 1, Priority: 120}, {ID: 2, Priority: 100}},
+	})
+}
+
+func TestSettingsOnTheWire(t *testing.T) {
+	const golden = "011b" + "00000064" + "0000012c" + "00000320" + "00002710" + "01" + "02" + "7864000000000000" + "02"
+	got := appendSettings(nil, ours())
+	if hex.EncodeToString(got) != golden {
+		t.Errorf("%x, want %s", got, golden)
+	}
+	// Fields of a later version around it, and more in it, are passed over.
+	longer := append([]byte{200, 3, 1, 2, 3, 1, settingsLen + 2}, append(got[2:], 9, 9)...)
+	if s, ok := parseSettings(append(longer, 77, 1, 0)); !ok || s != ours() {
+		t.Errorf("%+v, %v", s, ok)
+	}
+	for n := range got {
+		if _, ok := parseSettings(got[:n]); ok {
+			t.Errorf("%d bytes are taken for settings", n)
+		}
+	}
+}
+
+func TestSettingsDiffer(t *testing.T) {
+	if said := ours().differ(ours()); said != "" {
+		t.Errorf("equal settings differ: %s", said)
+	}
+	theirs := ours()
+	theirs.timing[2], theirs.mode, theirs.safety, theirs.priorities = 600, 0, true, [8]uint8{120, 90, 80}
+	theirs.witnesses = 1
+	const want = "timing.dead 80ms here, 60ms there; mode primary-up here, active-up there; safety false here, true there; " +
+		"priority of member 2 100 here, 90 there; member 3 is listed there only; witness 9 is listed there only; witness 10 is listed here only"
+	if said := ours().differ(theirs); said != want {
+		t.Errorf("%s\nwant %s", said, want)
+	}
+}
+
+func FuzzSettings(f *testing.F) {
+	f.Add(appendSettings(nil, ours()))
+	f.Add([]byte{200, 3, 1, 2, 3, 1, 27})
+	f.Fuzz(func(t *testing.T, ext []byte) {
+		s, ok := parseSettings(ext)
+		if !ok {
+			return
+		}
+		ours().differ(s)
+		s.mode &= 1
+		if again, ok := parseSettings(appendSettings(nil, s)); !ok || again != s {
+			t.Errorf("%+v became %+v", s, again)
+		}
+	})
+}
