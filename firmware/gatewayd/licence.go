@@ -27,9 +27,8 @@ import (
 // licenceDevice is the critical device of the licence.
 const licenceDevice = "Licence"
 
-// lockdownState is what had is told of a member in lockdown. A device with a problem makes a fit peer take over; where
-// there is none, had goes on as ACTIVE! behind the lockdown table, which forwards nothing.
-const lockdownState = "problem"
+// lockdownState is what had is told of a member in lockdown: its gate is shut, whether another member is fit or not.
+const lockdownState = "lockdown"
 
 // locker shuts the box to all but management, and opens it again. Either may be repeated.
 type locker interface {
