@@ -55,6 +55,8 @@ type core struct {
 	netMu sync.Mutex
 	seen  map[uint8]map[string]sighting // by member and interface
 	via   map[uint8]string              // interface of the session
+	// dialNow wakes who dials a member.
+	dialNow map[uint8]chan struct{}
 }
 
 // eventBatch is what one read of the kernel's events gave. marker, if not 0, says that everything told before the
