@@ -108,7 +108,7 @@ func (c *core) run(ctx context.Context) error {
 			s.Close(net.ErrClosed)
 		}
 	}()
-	tick := time.NewTicker(20 * time.Millisecond)
+	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		select {
@@ -122,6 +122,9 @@ func (c *core) run(ctx context.Context) error {
 			c.takeWalked(w)
 		case f := <-c.frames:
 			c.takeFrame(f)
+			if len(c.frames) == 0 {
+				c.machine.Acknowledge(c.now())
+			}
 		case call := <-c.calls:
 			call()
 		case <-tick.C:
