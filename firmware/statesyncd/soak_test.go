@@ -62,6 +62,9 @@ func TestSoak(t *testing.T) {
 	l.waitEqual(a)
 	l.waitSync()
 	last := rss()
+	if s := b.sync(); s.Stats.Differed > 0 {
+		t.Logf("digests differed: %+v, connections ended: %v\n%s\n%s", s.Stats, s.Sessions, a.logged(), b.logged())
+	}
 	t.Logf("memory %v MiB at first, %v at last; %d descriptors, %d; not in sync %d times", first, last, files, a.descriptors()+b.descriptors(), flips)
 	for i := range last {
 		if last[i] > 2*first[i]+16 {
