@@ -7,7 +7,7 @@ kernel=
 case "${1:-}" in
 image) want="dpkg:dpkg xz:xz-utils mke2fs:e2fsprogs"; kernel=yes ;;
 demo)  want="qemu-system-x86_64:qemu-system-x86" ;;
-test)  want="qemu-system-x86_64:qemu-system-x86 ip:iproute2 nft:nftables ping:iputils-ping sysctl:procps tshark:tshark" ;;
+test)  want="qemu-system-x86_64:qemu-system-x86 ip:iproute2 nft:nftables ping:iputils-ping sysctl:procps tshark:tshark conntrack:conntrack ethtool:ethtool" ;;
 box)   want="qemu-system-x86_64:qemu-system-x86 /usr/share/OVMF/OVMF_CODE_4M.secboot.fd:ovmf mformat:mtools" ;;
 bench) want="ip:iproute2 nft:nftables ping:iputils-ping sysctl:procps keepalived:keepalived conntrackd:conntrackd conntrack:conntrack" ;;
 *) echo "usage: need.sh image|demo|test|box|bench" >&2; exit 2 ;;

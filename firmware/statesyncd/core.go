@@ -55,6 +55,8 @@ type core struct {
 	netMu sync.Mutex
 	seen  map[uint8]map[string]sighting // by member and interface
 	via   map[uint8]string              // interface of the session
+	// dialNow wakes who dials a member.
+	dialNow map[uint8]chan struct{}
 }
 
 // eventBatch is what one read of the kernel's events gave. marker, if not 0, says that everything told before the
@@ -106,7 +108,7 @@ func (c *core) run(ctx context.Context) error {
 			s.Close(net.ErrClosed)
 		}
 	}()
-	tick := time.NewTicker(20 * time.Millisecond)
+	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		select {
@@ -120,6 +122,9 @@ func (c *core) run(ctx context.Context) error {
 			c.takeWalked(w)
 		case f := <-c.frames:
 			c.takeFrame(f)
+			if len(c.frames) == 0 {
+				c.machine.Acknowledge(c.now())
+			}
 		case call := <-c.calls:
 			call()
 		case <-tick.C:

@@ -87,7 +87,12 @@ func (c *core) askBarrier(ctx context.Context, number uint64, timeout time.Durat
 		return barrierResult{}, false
 	}
 	// The reader empties the kernel's queue before it hands the number over.
-	c.barrierN.Store(number)
+	for {
+		old := c.barrierN.Load()
+		if old >= number || c.barrierN.CompareAndSwap(old, number) {
+			break // the higher number stands for all before it
+		}
+	}
 	poke(c.kick)
 	c.kernel.Kick()
 	select {

@@ -35,6 +35,7 @@ func ftp() (control statesync.Flow, data statesync.Expect) {
 
 // TestExpectations: what a helper expects is expected at the standby too, and no longer when it ends.
 func TestExpectations(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 2)
 	a, b := l.members[0], l.members[1]
 	control, data := ftp()

@@ -19,6 +19,7 @@ import (
 
 // TestEventsLost: a burst that the event socket cannot hold is noticed, and the standby has all of it in the end.
 func TestEventsLost(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 2)
 	a, b := l.members[0], l.members[1]
 	a.env = []string{"EVENT_BUFFER=20000"}
@@ -44,6 +45,7 @@ func TestEventsLost(t *testing.T) {
 // TestRestart: a standby that was away loads what is new and removes what has ended meanwhile; so does one whose
 // daemon died and left a table behind; and the holder's daemon may die too.
 func TestRestart(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 2)
 	a, b := l.members[0], l.members[1]
 	a.play(flows(0, 2000)...)
@@ -77,6 +79,7 @@ func TestRestart(t *testing.T) {
 // TestThreeMembers: every standby follows, and after the role has moved all follow the new holder; what the old one
 // says then removes nothing.
 func TestThreeMembers(t *testing.T) {
+	t.Parallel()
 	l := started(t, 3)
 	a, b := l.members[0], l.members[1]
 	a.play(flows(0, 1000)...)
@@ -108,6 +111,7 @@ func TestThreeMembers(t *testing.T) {
 
 // TestBadLink: loss, reordering and duplication on the sync link delay, and nothing more.
 func TestBadLink(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name string
 		link badLink
@@ -133,6 +137,7 @@ func TestBadLink(t *testing.T) {
 // TestSyncLinkLost: the stream moves to another interface and back; a smaller MTU on one side is no matter. With
 // no way left the standby says that it is not in sync.
 func TestSyncLinkLost(t *testing.T) {
+	t.Parallel()
 	l := started(t, 2)
 	a, b := l.members[0], l.members[1]
 	a.play(flows(0, 500)...)
@@ -162,6 +167,7 @@ func TestSyncLinkLost(t *testing.T) {
 
 // TestTableFull: a standby without room says so, keeps what it has, and recovers.
 func TestTableFull(t *testing.T) {
+	t.Parallel()
 	l := started(t, 2)
 	a, b := l.members[0], l.members[1]
 	_, most := b.table.Size()
@@ -202,6 +208,7 @@ func TestTableFull(t *testing.T) {
 
 // TestStopped: a standby's daemon that stands still costs nobody anything, and catches up.
 func TestStopped(t *testing.T) {
+	t.Parallel()
 	l := started(t, 2)
 	a, b := l.members[0], l.members[1]
 	pid := b.cmd.Process.Pid // ip netns exec has become the daemon
@@ -220,6 +227,7 @@ func TestStopped(t *testing.T) {
 // TestStrangers: whoever is not a member, or does not talk like one, is shown the door, with a reason; the
 // kernel's table stays as it is.
 func TestStrangers(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 2)
 	b := l.members[1] // the other one is us
 	l.holder(1, 1)

@@ -95,7 +95,12 @@ func newLab(t testing.TB, n int) *lab {
 		m.serveHad()
 		m.ns.Try(func() (err error) { m.table, err = ctnl.OpenTable(); return err })
 		t.Cleanup(func() { m.table.Close() })
-		t.Cleanup(m.kill)
+		t.Cleanup(func() {
+			m.kill()
+			if log := m.logged(); strings.Contains(log, "DATA RACE") || strings.Contains(log, "panic:") {
+				t.Errorf("the daemon of member %d:\n%s", m.id, log)
+			}
+		})
 		l.members = append(l.members, m)
 	}
 	return l

@@ -62,17 +62,20 @@ func ways(n *node.Node) (out []way) {
 // network listens, finds peers and dials them until ctx ends.
 func (c *core) network(ctx context.Context, wg *sync.WaitGroup) {
 	c.netMu.Lock()
-	c.seen, c.via = map[uint8]map[string]sighting{}, map[uint8]string{}
+	c.seen, c.via, c.dialNow = map[uint8]map[string]sighting{}, map[uint8]string{}, map[uint8]chan struct{}{}
+	for _, m := range c.node.Cluster.Members {
+		if m.ID > c.node.Cluster.Member {
+			c.dialNow[m.ID] = make(chan struct{}, 1) // the lower ID dials
+		}
+	}
 	c.netMu.Unlock()
 	strangers := make(chan struct{}, maxStrangers)
 	for _, w := range ways(c.node) {
 		wg.Go(func() { c.listen(ctx, wg, w, strangers) })
 		wg.Go(func() { c.beacons(ctx, w) })
 	}
-	for _, m := range c.node.Cluster.Members {
-		if m.ID > c.node.Cluster.Member {
-			wg.Go(func() { c.dial(ctx, wg, m.ID) })
-		}
+	for id, now := range c.dialNow {
+		wg.Go(func() { c.dial(ctx, wg, id, now) })
 	}
 }
 
@@ -251,6 +254,9 @@ func (c *core) sighted(member uint8, w way, from net.Addr) {
 	}
 	s.addr, s.last = addr, now
 	c.seen[member][w.Name] = s
+	if c.via[member] == "" && c.dialNow[member] != nil {
+		poke(c.dialNow[member])
+	}
 }
 
 func (c *core) setVia(member uint8, name string) {
@@ -276,7 +282,7 @@ func (c *core) candidates(member uint8) (out []way, to []netip.Addr) {
 }
 
 // dial keeps a connection to a member with a higher ID, by the best way there is.
-func (c *core) dial(ctx context.Context, wg *sync.WaitGroup, member uint8) {
+func (c *core) dial(ctx context.Context, wg *sync.WaitGroup, member uint8, now <-chan struct{}) {
 	t := time.NewTicker(dialEvery)
 	defer t.Stop()
 	for {
@@ -284,6 +290,7 @@ func (c *core) dial(ctx context.Context, wg *sync.WaitGroup, member uint8) {
 		case <-ctx.Done():
 			return
 		case <-t.C:
+		case <-now:
 		}
 		ways, to := c.candidates(member)
 		for i, w := range ways {

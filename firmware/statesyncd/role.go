@@ -107,6 +107,8 @@ func (c *core) watchRole(ctx context.Context) {
 	had := newHadClient(c.RunDir)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	var role statesync.Role
+	var heard time.Time
 	for {
 		select {
 		case <-ctx.Done():
@@ -115,12 +117,12 @@ func (c *core) watchRole(ctx context.Context) {
 		case <-c.roleNow:
 		}
 		s, err := had.Status(ctx)
-		role := statesync.Role{}
 		said := ""
-		if err != nil {
-			said = err.Error()
-		} else {
-			role = roleOf(&s)
+		switch {
+		case err == nil:
+			role, heard = roleOf(&s), time.Now()
+		case time.Since(heard) > roleTimeout:
+			role, said = statesync.Role{}, err.Error()
 		}
 		c.do(ctx, func() {
 			c.roleError = said

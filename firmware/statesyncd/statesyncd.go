@@ -41,7 +41,7 @@ type Options struct {
 }
 
 // DefaultWindow is how long events are collected when they come in a stream. Single ones leave at once.
-const DefaultWindow = 2 * time.Millisecond
+const DefaultWindow = 3 * time.Millisecond
 
 // daemon is what lives as long as the process; a life has one node file.
 type daemon struct {

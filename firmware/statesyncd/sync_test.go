@@ -11,6 +11,7 @@ import (
 
 // TestJoinAndFollow: a standby loads what is there, follows what happens, and conntrack(8) shows it there.
 func TestJoinAndFollow(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 2)
 	a, b := l.members[0], l.members[1]
 	a.play(flows(0, 3000)...)

@@ -131,7 +131,7 @@ type bundle struct {
 	at    int // of the count
 }
 
-// room reports whether one more change fits before the frame should be sent.
+// full reports whether the frame should be sent before anything is added.
 func (w *bundle) full() bool { return len(w.b) >= fullFrame || w.count == 1<<16-1 }
 
 func (w *bundle) done() []byte {
@@ -148,8 +148,6 @@ type deltaHeader struct {
 	term   uint64
 	holder bool
 }
-
-const deltaHeaderLen = 8 + 8 + 8 + 1
 
 func (w *bundle) delta(h deltaHeader) {
 	w.b = begin(make([]byte, 0, 4096), TypeDelta)

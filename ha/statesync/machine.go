@@ -248,7 +248,7 @@ func (m *Machine) sharing() bool {
 // Listens reports whether the events of new and changed entries matter: to a standby, all of those are its own doing.
 func (m *Machine) Listens() bool { return !m.loaded || !m.role.Known || m.sharing() }
 
-// Tick does what is due. It is to be called every 20 ms or so.
+// Tick does what is due. It is to be called every 50 ms or so.
 func (m *Machine) Tick(now time.Duration) {
 	m.now = now
 	for _, p := range m.peers {

@@ -61,12 +61,11 @@ func (k *fakeKernel) end(t Tuple) {
 
 // fakeOutput collects what a machine wants.
 type fakeOutput struct {
-	send     func(peer uint8, frame []byte) bool
-	walk     bool
-	log      []string
-	acked    []uint64
-	diff     *Diff
-	barriers int
+	send  func(peer uint8, frame []byte) bool
+	walk  bool
+	log   []string
+	acked []uint64
+	diff  *Diff
 }
 
 func (o *fakeOutput) Send(peer uint8, frame []byte) bool {

@@ -118,6 +118,16 @@ func (m *Machine) takeDelta(p *peer, c *cursor) error {
 	return nil
 }
 
+// Acknowledge tells peers at once what was applied of theirs: nothing else is waiting to be taken in.
+func (m *Machine) Acknowledge(now time.Duration) {
+	m.now = now
+	for _, p := range m.peers {
+		if p.up && p.acked {
+			m.ack(p)
+		}
+	}
+}
+
 // ack tells a peer which of its deltas is in the kernel here.
 func (m *Machine) ack(p *peer) {
 	p.acked, p.ackedAt = false, m.now

@@ -81,10 +81,10 @@ const (
 
 // Message types of nfnetlink: subsystem<<8 | message.
 const (
-	msgNew       = unix.NFNL_SUBSYS_CTNETLINK<<8 | 0
+	msgNew       = unix.NFNL_SUBSYS_CTNETLINK << 8
 	msgGet       = unix.NFNL_SUBSYS_CTNETLINK<<8 | 1
 	msgDelete    = unix.NFNL_SUBSYS_CTNETLINK<<8 | 2
-	msgExpNew    = unix.NFNL_SUBSYS_CTNETLINK_EXP<<8 | 0
+	msgExpNew    = unix.NFNL_SUBSYS_CTNETLINK_EXP << 8
 	msgExpGet    = unix.NFNL_SUBSYS_CTNETLINK_EXP<<8 | 1
 	msgExpDelete = unix.NFNL_SUBSYS_CTNETLINK_EXP<<8 | 2
 )

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"strconv"
 
@@ -23,7 +24,6 @@ type Table struct {
 	buf        []byte
 	count, max *os.File
 	results    []error
-	pending    []error
 }
 
 // maxBatch is how many messages one system call brings to the kernel.
@@ -88,6 +88,9 @@ func (t *Table) Apply(ops []statesync.KernelOp) []error {
 	t.results = append(t.results[:0], make([]error, len(ops))...)
 	count, most := t.Size()
 	room := most - most/headroom - count
+	if most == 0 {
+		room = math.MaxInt // no limit
+	}
 	for at := 0; at < len(ops); at += maxBatch {
 		part := ops[at:min(at+maxBatch, len(ops))]
 		room -= t.part(part, t.results[at:at+len(part)], room)

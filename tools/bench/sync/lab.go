@@ -37,8 +37,9 @@ type side struct {
 
 // lab is two sides, A with the role.
 type lab struct {
-	o    *options
-	a, b *side
+	o              *options
+	a, b           *side
+	client, server topology.Namespace // where there are packets
 }
 
 func newLab(o *options) (*lab, error) {
@@ -85,6 +86,11 @@ func (l *lab) close() {
 		}
 		s.ns.Run("", "conntrack", "-F") // here rather than by the kernel during the next trial
 		exec.Command("ip", "netns", "del", string(s.ns)).Run()
+	}
+	for _, ns := range []topology.Namespace{l.client, l.server} {
+		if ns != "" {
+			exec.Command("ip", "netns", "del", string(ns)).Run()
+		}
 	}
 	time.Sleep(500 * time.Millisecond)
 }

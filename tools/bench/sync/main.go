@@ -27,6 +27,7 @@ import (
 type options struct {
 	rates, loads []int
 	systems      []string
+	hows         []string
 	seconds      int
 	n            int
 	out          string
@@ -35,14 +36,16 @@ type options struct {
 
 func main() {
 	var o options
-	rates := flag.String("rates", "10000,20000,30000,50000,70000", "new flows a second, offered")
+	rates := flag.String("rates", "10000,20000,30000,50000", "new flows a second, offered")
 	loads := flag.String("loads", "100000,500000", "entries that a joining standby has to load")
 	systems := flag.String("systems", "conntrackd,twinkeep", "systems, in order")
-	flag.IntVar(&o.seconds, "for", 5, "seconds of load for each rate")
+	hows := flag.String("how", "packets,netlink", "how connections begin: by packets through SNAT, or made in the active's kernel by netlink")
+	flag.IntVar(&o.seconds, "for", 4, "seconds of load for each rate")
 	flag.IntVar(&o.n, "n", 3, "trials of each row; the median is shown")
 	flag.StringVar(&o.out, "out", "docs/benchmarks.md", "file whose section is replaced; empty for none")
 	flag.Parse()
-	o.rates, o.loads, o.systems = numbers(*rates), numbers(*loads), strings.Split(*systems, ",")
+	o.rates, o.loads = numbers(*rates), numbers(*loads)
+	o.systems, o.hows = strings.Split(*systems, ","), strings.Split(*hows, ",")
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	if err := run(ctx, &o); err != nil {
@@ -63,7 +66,7 @@ func numbers(s string) (out []int) {
 const maxPath = "/proc/sys/net/netfilter/nf_conntrack_max"
 
 func run(ctx context.Context, o *options) error {
-	err := machine.Require(machine.Program{Name: "ip", Package: "iproute2"}, machine.Program{Name: "conntrackd", Package: "conntrackd"}, machine.Program{Name: "conntrack", Package: "conntrack"})
+	err := machine.Require(machine.Program{Name: "ip", Package: "iproute2"}, machine.Program{Name: "conntrackd", Package: "conntrackd"}, machine.Program{Name: "conntrack", Package: "conntrack"}, machine.Program{Name: "nft", Package: "nftables"})
 	if err != nil {
 		return err
 	}
@@ -87,11 +90,13 @@ func run(ctx context.Context, o *options) error {
 	if err := r.ceiling(); err != nil {
 		return err
 	}
-	for _, rate := range o.rates {
-		for _, name := range o.systems {
-			for range o.n {
-				if err := r.sustained(ctx, name, rate); err != nil {
-					return err
+	for _, how := range o.hows {
+		for _, rate := range o.rates {
+			for _, name := range o.systems {
+				for range o.n {
+					if err := r.sustained(ctx, how, name, rate); err != nil {
+						return err
+					}
 				}
 			}
 		}

@@ -15,7 +15,7 @@ import (
 
 // sustainedResult is one trial of a rate.
 type sustainedResult struct {
-	name             string
+	how, name        string
 	offered          int
 	made             float64 // a second
 	missing          int     // on the standby at last
@@ -51,6 +51,9 @@ type results struct {
 	loading []joinResult
 }
 
+// own is how many entries of a side may be its own: the daemons' connection, and of pings beforehand.
+const own = 5
+
 // ceiling is what the kernel takes by raw netlink alone, from one process.
 func (r *results) ceiling() error {
 	for range r.o.n {
@@ -80,9 +83,12 @@ func (r *results) ceiling() error {
 }
 
 // sustained offers new connections at a rate.
-func (r *results) sustained(ctx context.Context, name string, rate int) error {
+func (r *results) sustained(ctx context.Context, how, name string, rate int) error {
 	l, err := newLab(r.o)
 	defer l.close()
+	if err == nil && how == "packets" {
+		err = l.addTraffic()
+	}
 	if err == nil {
 		err = l.start(name, l.a, l.b)
 	}
@@ -92,8 +98,8 @@ func (r *results) sustained(ctx context.Context, name string, rate int) error {
 	if err != nil {
 		return err
 	}
-	res := sustainedResult{name: name, offered: rate, inSyncThroughout: true}
-	base := l.b.count()
+	res := sustainedResult{how: how, name: name, offered: rate, inSyncThroughout: true}
+	base := l.a.count()
 	cpu0, _ := machine.ReadCPUTime()
 	a0, b0 := l.a.cpu(), l.b.cpu()
 	probing, stopProbes := context.WithCancel(ctx)
@@ -102,13 +108,18 @@ func (r *results) sustained(ctx context.Context, name string, rate int) error {
 	wg.Go(func() { res.lag, lagErr = l.probeLag(probing) })
 	total := rate * r.o.seconds
 	began := time.Now()
-	if err := l.generate(ctx, total, rate); err != nil {
+	generate := l.generate
+	if how == "packets" {
+		generate = l.sendPackets
+	}
+	if err := generate(ctx, total, rate); err != nil {
 		stopProbes()
 		return err
 	}
 	took := time.Since(began)
-	res.made = float64(total) / took.Seconds()
-	res.behind = total - (l.b.count() - base)
+	made := l.a.count() - base
+	res.made = float64(made) / took.Seconds()
+	res.behind = made - (l.b.count() - base)
 	stopProbes()
 	wg.Wait()
 	if lagErr != nil {
@@ -118,16 +129,16 @@ func (r *results) sustained(ctx context.Context, name string, rate int) error {
 	stopped := time.Now()
 	// It has 15 s to catch up; the CPU for it counts.
 	for end := stopped.Add(15 * time.Second); time.Now().Before(end) && ctx.Err() == nil; time.Sleep(5 * time.Millisecond) {
-		if l.b.count() >= want-2 {
+		if l.b.count() >= want-own {
 			res.caught = time.Since(stopped)
 			break
 		}
 	}
 	cpu1, _ := machine.ReadCPUTime()
 	res.busy = cpu1.Busy(cpu0)
-	res.missing = max(0, want-l.b.count()-2)
-	res.cpuA = float64((l.a.cpu() - a0).Microseconds()) / float64(total)
-	res.cpuB = float64((l.b.cpu() - b0).Microseconds()) / float64(total)
+	res.missing = max(0, want-l.b.count()-own)
+	res.cpuA = float64((l.a.cpu() - a0).Microseconds()) / float64(made)
+	res.cpuB = float64((l.b.cpu() - b0).Microseconds()) / float64(made)
 	res.rssA, res.rssB = l.a.rss(), l.b.rss()
 	if name == "twinkeep" {
 		s := l.a.sync()
@@ -135,7 +146,7 @@ func (r *results) sustained(ctx context.Context, name string, rate int) error {
 		res.repairs = s.Stats.RepairsGiven
 	}
 	r.rate = append(r.rate, res)
-	fmt.Fprintf(os.Stderr, "%s %d/s: made %.0f/s, missing %d, CPU %.1f + %.1f µs, caught up in %v, lost %d, repairs %d, busy %.0f %%\n", name, rate, res.made, res.missing, res.cpuA, res.cpuB, res.caught.Round(time.Millisecond), res.lost, res.repairs, res.busy)
+	fmt.Fprintf(os.Stderr, "%s, %s %d/s: made %.0f/s, missing %d, CPU %.1f + %.1f µs, caught up in %v, lost %d, repairs %d, busy %.0f %%\n", how, name, rate, res.made, res.missing, res.cpuA, res.cpuB, res.caught.Round(time.Millisecond), res.lost, res.repairs, res.busy)
 	return nil
 }
 
@@ -202,10 +213,6 @@ func (r *results) join(ctx context.Context, name string, entries int) error {
 	if err != nil {
 		return err
 	}
-	if err = l.start(name, l.a); err != nil {
-		return err
-	}
-	time.Sleep(time.Second)
 	ops := make([]statesync.KernelOp, 0, 1024)
 	for at := 0; at < entries; at += len(ops) {
 		ops = ops[:0]
@@ -218,7 +225,10 @@ func (r *results) join(ctx context.Context, name string, entries int) error {
 			}
 		}
 	}
-	// Both have seen all of it before anybody joins.
+	// The active's daemon finds the table and has read all of it before anybody joins.
+	if err = l.start(name, l.a); err != nil {
+		return err
+	}
 	if name == "twinkeep" {
 		for range 400 {
 			if l.a.sync().Entries >= entries {
@@ -227,7 +237,7 @@ func (r *results) join(ctx context.Context, name string, entries int) error {
 			time.Sleep(50 * time.Millisecond)
 		}
 	} else {
-		time.Sleep(time.Duration(entries/20) * time.Millisecond)
+		time.Sleep(5*time.Second + time.Duration(entries/50)*time.Millisecond)
 	}
 	res := joinResult{name: name, entries: entries}
 	began := time.Now()
