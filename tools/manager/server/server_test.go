@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -215,7 +216,8 @@ func TestSimulation(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	text := string(out)
-	if !strings.Contains(text, "fetched      20\n") || strings.Count(text, "failed       0\n") != 2 || strings.Count(text, "server CPU") != 2 {
+	news := regexp.MustCompile(`(?s)a new revision is out.*fetched      [1-9]`) // how many of them came to it depends on the machine
+	if !news.MatchString(text) || strings.Count(text, "failed       0\n") != 2 || strings.Count(text, "server CPU") != 2 {
 		t.Errorf("20 gateways printed:\n%s", text)
 	}
 }
