@@ -257,7 +257,7 @@ func TestCosign(t *testing.T) {
 	if out, err := exec.Command(cosign, "generate-key-pair").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	if out, err := run("sign", "--key", "cosign.key", "--tlog-upload=false", "-y"); err != nil {
+	if out, err := run("sign", "--key", "cosign.key", "--tlog-upload=false", "--use-signing-config=false", "--new-bundle-format=false", "-y"); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	o.ok("version: 1", "pull", "--key", "cosign.pub")

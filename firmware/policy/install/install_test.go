@@ -3,6 +3,7 @@ package install
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -80,6 +81,27 @@ func TestMemberRejects(t *testing.T) {
 		t.Fatal(o, err)
 	}
 	c.all(4, "after the recovery")
+}
+
+// TestDiskFull: a member without room rejects, and every member keeps the old policy.
+func TestDiskFull(t *testing.T) {
+	for victim := uint8(1); victim <= 2; victim++ {
+		c := newCluster(t, 2)
+		c.install(1, newPolicy(t, 1, ""), nil)
+		for _, room := range []int{0, 1000, 2500} {
+			c.members[victim].disk.Room(room)
+			r := c.install(1, newPolicy(t, 2, ""), nil)
+			if r.Installed || !strings.Contains(r.String(), fmt.Sprintf("member %d rejected", victim)) || !strings.Contains(r.String(), "no space left") {
+				t.Errorf("%d bytes of room: %v", room, r)
+			}
+			c.all(1, "no room")
+		}
+		c.members[victim].disk.Room(-1)
+		if r := c.install(1, newPolicy(t, 2, ""), nil); !r.Installed {
+			t.Error(r)
+		}
+		c.all(2, "room again")
+	}
 }
 
 // TestMembersTrustNobody: a member checks name, signature and document itself, whatever the coordinator found.

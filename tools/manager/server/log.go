@@ -42,15 +42,6 @@ func (r *response) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 func (s *Server) counted(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		res := &response{ResponseWriter: w, status: http.StatusOK}
-		if r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/blobs/") {
-			select {
-			case s.downloads <- struct{}{}:
-				defer func() { <-s.downloads }()
-			case <-r.Context().Done():
-				return
-			}
-			http.NewResponseController(w).SetWriteDeadline(time.Now().Add(downloadLimit)) // without one, a slow client only waits longer
-		}
 		h.ServeHTTP(res, r)
 		s.count.sent.Add(res.sent)
 		manifest := strings.Contains(r.URL.Path, "/manifests/")

@@ -37,13 +37,12 @@ type Server struct {
 	// First is true when the directory was new: there is no token yet.
 	First bool
 
-	log   *slog.Logger
-	ca    *authority
-	leaf  *leaf
-	app   *handlers.App
-	count counter
-	// downloads has a place for each blob that is being sent. The library's file reader takes a buffer of 4 MiB for each.
-	downloads chan struct{}
+	log      *slog.Logger
+	ca       *authority
+	leaf     *leaf
+	app      *handlers.App
+	count    counter
+	registry string // its directory
 }
 
 // Open makes what is missing in the directory. Nothing is served yet.
@@ -51,7 +50,7 @@ func Open(ctx context.Context, opts Options) (s *Server, err error) {
 	if err := os.MkdirAll(opts.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("manager: %w", err)
 	}
-	s = &Server{log: opts.Log, downloads: make(chan struct{}, maxDownloads)}
+	s = &Server{log: opts.Log, registry: filepath.Join(opts.Dir, "registry")}
 	if s.log == nil {
 		s.log = slog.Default()
 	}
@@ -67,7 +66,7 @@ func Open(ctx context.Context, opts Options) (s *Server, err error) {
 	}
 	s.First = len(list) == 0
 	s.leaf = &leaf{ca: s.ca, names: append(localNames(), opts.Names...)}
-	if s.app, err = newApp(ctx, filepath.Join(opts.Dir, "registry"), s.Tokens); err != nil {
+	if s.app, err = newApp(ctx, s.registry, s.Tokens); err != nil {
 		return nil, fmt.Errorf("manager: %w", err)
 	}
 	return s, nil
@@ -98,12 +97,8 @@ func newApp(ctx context.Context, dir string, tokens *Tokens) (app *handlers.App,
 	return handlers.NewApp(ctx, cfg), nil
 }
 
-// What bounds the memory. Connections beyond wait in the kernel's queue, downloads beyond in their handlers.
-const (
-	maxConnections = 4096
-	maxDownloads   = 32
-	downloadLimit  = 2 * time.Minute // for one blob, so that a client that does not read gives its place back
-)
+// maxConnections bounds the memory. Who comes then waits in the kernel's queue.
+const maxConnections = 4096
 
 // CA is the certificate that gateways pin, as PEM.
 func (s *Server) CA() []byte { return s.ca.pem }
@@ -111,7 +106,7 @@ func (s *Server) CA() []byte { return s.ca.pem }
 // Serve answers requests until ctx ends.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	srv := &http.Server{
-		Handler:           s.counted(s.app),
+		Handler:           s.counted(s.blobs(s.app)),
 		ReadHeaderTimeout: 10 * time.Second,
 		WriteTimeout:      10 * time.Minute, // also for uploads; it begins anew with every request
 		IdleTimeout:       90 * time.Second,
