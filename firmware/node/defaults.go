@@ -18,11 +18,12 @@ func newCluster() *Cluster {
 }
 
 // quorumTiming is the default where the role needs a majority: a vote must outlive the loss of heartbeats, and the lease
-// after it, so the dead time is longer and the lease shorter (ha/cluster, quorum.go).
+// after it, so the dead time is longer (ha/cluster, quorum.go). The lease is not shorter than elsewhere: a witness must not
+// make a cluster more sensitive to a stall.
 var quorumTiming = Timing{
 	Beat:    10 * time.Millisecond,
-	Lease:   30 * time.Millisecond,
-	Dead:    80 * time.Millisecond,
+	Lease:   40 * time.Millisecond,
+	Dead:    90 * time.Millisecond,
 	Silence: 500 * time.Millisecond,
 }
 
