@@ -113,6 +113,13 @@ type Interface struct {
 	// Address and Address6 are this member's private addresses with their subnets; not valid when not given.
 	Address  netip.Prefix `json:"address,omitzero"`
 	Address6 netip.Prefix `json:"address6,omitzero"`
+	VLAN     *VLAN        `json:"vlan,omitempty"` // from the policy only: the device is made on another interface
+}
+
+// VLAN is an IEEE 802.1Q tag on another interface.
+type VLAN struct {
+	Parent string `json:"parent"` // name of the interface that carries it
+	ID     uint16 `json:"id"`     // 1..4094
 }
 
 // VIP is a shared address. It is answered with the shared MAC, by the active member only.
