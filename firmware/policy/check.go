@@ -94,19 +94,25 @@ func (c *checker) checkZones() {
 // zoneRefs checks a list of zone names.
 func (c *checker) zoneRefs(path string, names []string) {
 	for i, name := range names {
-		if name != "" && !slices.ContainsFunc(c.Zones, func(z Zone) bool { return z.Name == name }) {
-			c.fail(fmt.Sprintf("%s[%d]", path, i), "known: "+c.zoneNames(), "there is no zone %q", name)
-		}
+		c.zoneRef(fmt.Sprintf("%s[%d]", path, i), name)
 		if slices.Contains(names[:i], name) && name != "" {
 			c.fail(fmt.Sprintf("%s[%d]", path, i), "", "zone %q is there twice", name)
 		}
 	}
 }
 
+func (c *checker) zoneRef(path, name string) {
+	if name != "" && !slices.ContainsFunc(c.Zones, func(z Zone) bool { return z.Name == name }) {
+		c.fail(path, "known: "+c.zoneNames(), "there is no zone %q", name)
+	}
+}
+
 func (c *checker) zoneNames() string {
 	var out []string
 	for _, z := range c.Zones {
-		out = append(out, z.Name)
+		if z.Name != "" {
+			out = append(out, z.Name)
+		}
 	}
 	return strings.Join(out, ", ")
 }

@@ -26,7 +26,7 @@ func (c *checker) checkFilter() {
 		if c.families(path, m.Src, m.Dst, m.Services) == 0 {
 			continue
 		}
-		if r.Limit != nil && r.Action != rules.Accept {
+		if r.Limit != nil && r.Action != "" && r.Action != rules.Accept {
 			c.fail(path+".limit", "leave it out, or write action: accept", "what is not accepted has no limit")
 		}
 		c.untranslated(path, m.Dst)

@@ -26,7 +26,7 @@ func (c *checker) checkInterfaces() {
 			places.once(c.decoder, n.Place, path+".place", "place %s", n.Place)
 		}
 		if n.Zone != "" && !n.Sync {
-			c.zoneRefs(path+".zone", []string{n.Zone})
+			c.zoneRef(path+".zone", n.Zone)
 		}
 		if n.VLAN != nil {
 			c.checkVLAN(n, path, vlans)

@@ -70,7 +70,7 @@ func (r *Ruleset) String() string {
 		fmt.Fprintf(&b, "\tcounter %s {\n\t}\n\n", c)
 	}
 	for _, l := range r.limits {
-		fmt.Fprintf(&b, "\tlimit %s {\n\t\trate over %d/%s burst %d packets\n\t}\n\n", l.name, l.rate, l.unit, l.burst)
+		fmt.Fprintf(&b, "\tlimit %s {\n\t\trate %d/%s burst %d packets\n\t}\n\n", l.name, l.rate, l.unit, l.burst)
 	}
 	for _, s := range r.sets {
 		s.write(&b)
