@@ -189,7 +189,7 @@ type NAT struct {
 	Inside      Target     `key:"inside" doc:"one-to-one: the address or network inside, of the same size."`
 	Ports       node.Ports `key:"ports" enum:"keep,random" doc:"Source ports: kept where free, or every one at random."`
 	Persistent  bool       `key:"persistent" doc:"A client keeps its address of the pool."`
-	Hairpin     bool       `key:"hairpin" doc:"dnat, one-to-one: also for clients in the subnet of the server itself."`
+	Hairpin     bool       `key:"hairpin" doc:"dnat, one-to-one: also for clients of every zone, those in the subnet of the server too."`
 }
 
 // Target is an address that NAT translates to, or a range with a port.

@@ -191,9 +191,10 @@ func (p *Policy) nat(r *rules.Rules) {
 			sources = append(sources, p.snat(t, id, m)...)
 		case DestNAT:
 			if t.Hairpin {
-				hairpins = append(hairpins, p.hairpin(r, id, t.To.Range, &m)...)
+				hairpins = append(hairpins, p.hairpin(r, id, t.To.Range)...)
+				m.From = nil
 			}
-			r.DNAT = append(r.DNAT, rules.DNAT{ID: id, Match: m, To: t.To.Range.First, Port: t.To.Port})
+			r.DNAT = append(r.DNAT, rules.DNAT{ID: id, Match: m, To: t.To.Range.First, Port: t.To.Port, Outside: p.outside(m.Dst)})
 		case OneToOne:
 			m.Dst = []rules.Range{t.Outside.Range}
 			for _, name := range t.Out {
@@ -202,7 +203,8 @@ func (p *Policy) nat(r *rules.Rules) {
 				}
 			}
 			if t.Hairpin {
-				hairpins = append(hairpins, p.hairpin(r, id, t.Inside.Range, &m)...)
+				hairpins = append(hairpins, p.hairpin(r, id, t.Inside.Range)...)
+				m.From = nil
 			}
 			r.DNAT = append(r.DNAT, rules.DNAT{ID: id, Match: m, To: t.Inside.Range.First, Shift: true})
 			sources = append(sources, rules.SNAT{
@@ -211,6 +213,17 @@ func (p *Policy) nat(r *rules.Rules) {
 		}
 	}
 	r.SNAT = append(hairpins, sources...)
+}
+
+// outside is the interface that has an address of dnat; "" when none has.
+func (p *Policy) outside(dst []rules.Range) string {
+	for i := range p.Interfaces {
+		n := &p.Interfaces[i]
+		if slices.Contains(n.VIPs, dst[0].First) || slices.ContainsFunc(n.Routed, func(r netip.Prefix) bool { return r.Contains(dst[0].First) }) {
+			return n.Name
+		}
+	}
+	return ""
 }
 
 func (p *Policy) snat(t *NAT, id string, m rules.Match) []rules.SNAT {
@@ -229,14 +242,11 @@ func (p *Policy) snat(t *NAT, id string, m rules.Match) []rules.SNAT {
 }
 
 // hairpin makes clients in the subnet of the server seem to come from the gateway, or the server would answer them
-// directly, from an address they did not ask. dnat gets the zone of the server, where such clients are.
-func (p *Policy) hairpin(r *rules.Rules, id string, server rules.Range, dnat *rules.Match) []rules.SNAT {
+// directly, from an address they did not ask.
+func (p *Policy) hairpin(r *rules.Rules, id string, server rules.Range) []rules.SNAT {
 	n := p.nic(r.Route(server.First))
 	if n == nil {
 		return nil
-	}
-	if len(dnat.From) > 0 && !slices.Contains(dnat.From, n.Zone) {
-		dnat.From = append(slices.Clone(dnat.From), n.Zone)
 	}
 	v4 := server.First.Is4()
 	var clients []rules.Range

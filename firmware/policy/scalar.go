@@ -19,7 +19,9 @@ type mistake struct{ message, hint string }
 func (m *mistake) Error() string { return m.message }
 func (m *mistake) Hint() string  { return m.hint }
 
-func wrong(hint, format string, args ...any) error { return &mistake{fmt.Sprintf(format, args...), hint} }
+func wrong(hint, format string, args ...any) error {
+	return &mistake{fmt.Sprintf(format, args...), hint}
+}
 
 // scalar is one notation of single values.
 type scalar struct {

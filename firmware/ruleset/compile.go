@@ -2,7 +2,6 @@ package ruleset
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -206,7 +205,7 @@ const (
 	logBurst = 20
 )
 
-// forwardZone makes the chains of what comes from a zone; "" when nothing from there is accepted.
+// forwardZone makes the chains of what comes from a zone; "" when no rule is about it.
 func (c *compiler) forwardZone(z *rules.Zone) string {
 	ch := &chain{name: "forward/" + z.Name}
 	pairs := map[string]string{}
@@ -227,11 +226,13 @@ func (c *compiler) forwardZone(z *rules.Zone) string {
 			pairs[d] = pair.name
 		}
 	}
-	if len(pairs) == 0 {
+	c.spoofed(ch, z)
+	if len(pairs) > 0 {
+		ch.add("zones", toMap(c.jumps("to-"+ch.name, pairs)))
+	}
+	if len(ch.rules) == 0 {
 		return ""
 	}
-	c.spoofed(ch, z)
-	ch.add("zones", toMap(c.jumps("to-"+ch.name, pairs)))
 	c.out.chains = append(c.out.chains, ch)
 	return ch.name
 }
@@ -252,23 +253,13 @@ func (c *compiler) spoofed(ch *chain, z *rules.Zone) {
 	}
 }
 
-// Types of ICMPv6 without which IPv6 does not work: multicast listener discovery (RFC 2710, RFC 3810) and neighbour
-// discovery (RFC 4861). The kernel itself wants their hop limit to be 255.
-var essential6 = []uint8{130, 131, 132, 133, 134, 135, 136, 143}
-
-// linkLocal is where neighbour discovery and DHCPv6 come from.
-var linkLocal = rules.RangeOf(netip.MustParsePrefix("fe80::/10"))
-
-// peerPort is CCP (ha/ccp), which members exchange on all their interfaces.
-const peerPort = 8116
-
 // inputHead is what every input chain begins with.
 func (c *compiler) inputHead() *chain {
 	ch := filterBase("input", nftables.ChainHookInput)
 	ch.add("loopback", from("lo"), accept())
 	ch.add("established connections", established(), accept())
 	s := &set{key: []nftables.SetDatatype{nftables.TypeICMP6Type}}
-	for _, n := range essential6 {
+	for _, n := range rules.Essential6 {
 		s.elements = append(s.elements, element{text: fmt.Sprint(n), first: []byte{n}})
 	}
 	ch.add("neighbour discovery", icmpv6In(c.named("discovery", s)), accept())
@@ -289,7 +280,7 @@ func (c *compiler) inputHead() *chain {
 			}
 		}
 		if len(peers) > 0 {
-			ch.add("members", addressIn(source, f, c.rangeSet(peers, f), false), ports(rules.UDP, peerPort, peerPort), accept())
+			ch.add("members", addressIn(source, f, c.rangeSet(peers, f), false), ports(rules.UDP, rules.PeerPort, rules.PeerPort), accept())
 		}
 	}
 	return ch
@@ -340,7 +331,7 @@ func (c *compiler) spoofedInput(ch *chain, z *rules.Zone) {
 		return
 	}
 	local := *z
-	local.Sources = rules.Merge(append(slices.Clone(z.Sources), linkLocal))
+	local.Sources = rules.Merge(append(slices.Clone(z.Sources), rules.LinkLocal))
 	c.spoofed(ch, &local)
 }
 

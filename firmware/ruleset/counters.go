@@ -76,7 +76,9 @@ func readCounters() (Counters, error) {
 		}
 		for _, e := range elements {
 			if e.Counter != nil && e.Comment != "" {
-				out.elements[elementKey{e.Comment, string(e.Key), string(e.KeyEnd)}] = Count{e.Counter.Packets, e.Counter.Bytes}
+				key := elementKey{e.Comment, string(e.Key), string(e.KeyEnd)}
+				sum := out.elements[key] // a rule can be in the sets of several pairs of zones
+				out.elements[key] = Count{sum.Packets + e.Counter.Packets, sum.Bytes + e.Counter.Bytes}
 			}
 		}
 	}
@@ -91,6 +93,7 @@ func (r *Ruleset) carrying(before Counters) *Ruleset {
 		return &out
 	}
 	out.sets = nil
+	given := make(map[elementKey]bool) // the sum goes on in the first element of the rule
 	for _, s := range r.sets {
 		if s.counted {
 			copied := *s
@@ -101,8 +104,10 @@ func (r *Ruleset) carrying(before Counters) *Ruleset {
 				if s.interval && len(s.key) > 1 {
 					key.end = string(e.last)
 				}
-				n := before.elements[key]
-				e.packets, e.bytes = n.Packets, n.Bytes
+				if n := before.elements[key]; !given[key] {
+					given[key] = true
+					e.packets, e.bytes = n.Packets, n.Bytes
+				}
 			}
 			s = &copied
 		}

@@ -107,7 +107,7 @@ func (c *compiler) foldDNAT(ch *chain, list []*rules.DNAT) int {
 	p.fill(elements)
 	for _, s := range p.sets {
 		s.counted = true
-		ch.add(list[0].ID+" and like it", natMap(expr.NATTypeDestNAT, first.family, first.parts(), c.addSet("dnat", s), first.withPort, natFlags{}))
+		ch.add(list[0].ID+" and like it", natMap(expr.NATTypeDestNAT, first.family, first.parts(), c.once("dnat", s), first.withPort, natFlags{}))
 	}
 	return n
 }
@@ -125,14 +125,9 @@ func shifted(id string, of rules.Range, to netip.Addr) []element {
 
 // postrouting makes the chains of source NAT, one for each interface; nil when there is none.
 func (c *compiler) postrouting() *chain {
-	if len(c.SNAT) == 0 {
-		return nil
-	}
-	ch := natBase("postrouting", "srcnat", nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource)
-	c.returns(ch)
 	devices := map[string]string{}
 	for _, f := range c.Interfaces {
-		if f.Zone == "" && !slices.ContainsFunc(c.SNAT, func(s rules.SNAT) bool { return slices.Contains(s.Out, f.Name) }) {
+		if f.Zone == "" {
 			continue
 		}
 		var list []*rules.SNAT
@@ -141,10 +136,8 @@ func (c *compiler) postrouting() *chain {
 				list = append(list, s)
 			}
 		}
-		if len(list) == 0 {
-			continue
-		}
-		out := c.chain("snat/" + f.Name)
+		out := &chain{name: "snat/" + f.Name}
+		c.returns(out, f.Name)
 		for len(list) > 0 {
 			n := c.foldSNAT(out, list)
 			if n == 0 {
@@ -153,10 +146,18 @@ func (c *compiler) postrouting() *chain {
 			}
 			list = list[n:]
 		}
+		if len(out.rules) == 0 {
+			continue
+		}
+		c.out.chains = append(c.out.chains, out)
 		for _, d := range f.Devices {
 			devices[d] = out.name
 		}
 	}
+	if len(devices) == 0 {
+		return nil
+	}
+	ch := natBase("postrouting", "srcnat", nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource)
 	ch.add("interfaces", toMap(c.jumps("to-snat", devices)))
 	return ch
 }
@@ -250,7 +251,7 @@ func (c *compiler) foldSNAT(ch *chain, list []*rules.SNAT) int {
 	for _, s := range p.sets {
 		s.counted = true
 		ch.add(list[0].ID+" and like it", fromSet(first.from),
-			natMap(expr.NATTypeSourceNAT, first.family, first.parts(), c.addSet("snat", s), false, first.flags))
+			natMap(expr.NATTypeSourceNAT, first.family, first.parts(), c.once("snat", s), false, first.flags))
 	}
 	return n
 }
@@ -259,7 +260,7 @@ func (c *compiler) foldSNAT(ch *chain, list []*rules.SNAT) int {
 // takeover that was quicker than the state sync. Without it the segment would be taken for a connection of the server's
 // own and leave from another address or port than the client knows; and that entry would then stand in the way of the
 // client's own segments (docs/decisions/0021).
-func (c *compiler) returns(ch *chain) {
+func (c *compiler) returns(ch *chain, outside string) {
 	for _, f := range []int{4, 6} {
 		p := &packer{
 			key: []nftables.SetDatatype{addressType(f), nftables.TypeInetService}, exact: true,
@@ -268,7 +269,7 @@ func (c *compiler) returns(ch *chain) {
 		var elements []element
 		for i := range c.DNAT {
 			d := &c.DNAT[i]
-			if d.Exempt || d.Shift || familyOf(d.To) != f || len(d.Dst) != 1 || !d.Dst[0].IsSingle() {
+			if d.Outside != outside || d.Exempt || d.Shift || familyOf(d.To) != f || len(d.Dst) != 1 || !d.Dst[0].IsSingle() {
 				continue
 			}
 			for _, s := range d.Services {

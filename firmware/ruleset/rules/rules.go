@@ -75,6 +75,17 @@ const (
 	UDPLite = 136
 )
 
+// Essential6 are the types of ICMPv6 that always reach the box, because IPv6 does not work without them: multicast
+// listener discovery (RFC 2710, RFC 3810) and neighbour discovery (RFC 4861). The kernel itself wants their hop limit to be
+// 255.
+var Essential6 = []uint8{130, 131, 132, 133, 134, 135, 136, 143}
+
+// LinkLocal is where neighbour discovery comes from, in every zone.
+var LinkLocal = RangeOf(netip.MustParsePrefix("fe80::/10"))
+
+// PeerPort is that of CCP (ha/ccp), which members exchange on all their interfaces.
+const PeerPort = 8116
+
 // HasPorts reports whether a protocol has ports where TCP has them.
 func HasPorts(proto uint8) bool {
 	switch proto {
@@ -128,6 +139,8 @@ type DNAT struct {
 	To     netip.Addr // the new destination; with Shift, that of the first address of Dst[0]
 	Port   uint16     // 0: as it was
 	Shift  bool       // Dst[0] is mapped to as many addresses from To on, one to one
+	// Outside is the interface whose clients know the server by Dst only; "" when there is none.
+	Outside string
 }
 
 // SNAT changes where new connections seem to come from. It applies to what is forwarded, never to the box's own traffic.
