@@ -167,3 +167,8 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// TestSchema holds the published schema to the model, and the example to the schema.
+func TestSchema(t *testing.T) {
+	golden(t, "../../docs/policy.schema.json", string(Schema()))
+}
