@@ -75,7 +75,7 @@ func (s *session) root() *cobra.Command {
 	root.PersistentFlags().BoolVar(&s.json, "json", false, "print the answer as JSON")
 	root.AddCommand(
 		s.haCommand(), s.clusterCommand(), s.ifstatCommand(), s.hardwareCommand(), s.connCommand(), s.logCommand(),
-		s.nodeCommand(), s.serviceCommand(), s.shellCommand(), s.rebootCommand(), s.shutdownCommand(), s.versionCommand(),
+		s.nodeCommand(), s.policyCommand(), s.serviceCommand(), s.shellCommand(), s.rebootCommand(), s.shutdownCommand(), s.versionCommand(),
 	)
 	if s.interactive {
 		root.CompletionOptions.DisableDefaultCmd = true
