@@ -10,9 +10,11 @@ import (
 	"github.com/twinkeep/twinkeep/firmware/ruleset/rules"
 )
 
-// prerouting makes the chains of DNAT, one for each zone; nil when there is none.
+// prerouting makes the chains of DNAT, one for each zone; nil for a box without interfaces. The base chains of NAT are there
+// even when they are empty: without any the kernel stops to translate the connections that it translates already, and
+// the box itself would answer their segments, with a reset.
 func (c *compiler) prerouting() *chain {
-	if len(c.DNAT) == 0 {
+	if len(c.Interfaces) == 0 {
 		return nil
 	}
 	zones := map[string]string{}
@@ -40,7 +42,9 @@ func (c *compiler) prerouting() *chain {
 		}
 	}
 	ch := natBase("prerouting", "dstnat", nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest)
-	ch.add("zones", fromMap(c.jumps("from-dnat", zones)))
+	if len(zones) > 0 {
+		ch.add("zones", fromMap(c.jumps("from-dnat", zones)))
+	}
 	return ch
 }
 
@@ -123,8 +127,11 @@ func shifted(id string, of rules.Range, to netip.Addr) []element {
 	return out
 }
 
-// postrouting makes the chains of source NAT, one for each interface; nil when there is none.
+// postrouting makes the chains of source NAT, one for each interface; nil for a box without interfaces.
 func (c *compiler) postrouting() *chain {
+	if len(c.Interfaces) == 0 {
+		return nil
+	}
 	devices := map[string]string{}
 	for _, f := range c.Interfaces {
 		if f.Zone == "" {
@@ -154,11 +161,10 @@ func (c *compiler) postrouting() *chain {
 			devices[d] = out.name
 		}
 	}
-	if len(devices) == 0 {
-		return nil
-	}
 	ch := natBase("postrouting", "srcnat", nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource)
-	ch.add("interfaces", toMap(c.jumps("to-snat", devices)))
+	if len(devices) > 0 {
+		ch.add("interfaces", toMap(c.jumps("to-snat", devices)))
+	}
 	return ch
 }
 
