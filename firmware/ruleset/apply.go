@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 
 	"github.com/google/nftables"
 	"golang.org/x/sys/unix"
@@ -27,20 +28,20 @@ func (r *Ruleset) Apply() error {
 
 // Install is Apply, and tells about the fast path: it needs a kernel with flowtables and covers the devices there are.
 func (r *Ruleset) Install() (Result, error) {
-	before, err := readCounters()
+	old, err := readTable()
 	if err != nil {
-		before = Counters{} // the counters begin anew; the rules are what matters
+		old = nil // nothing of it can stay then; the rules are what matters
 	}
-	wanted := r.carrying(before)
+	wanted := r.carrying(old)
 	var result Result
 	if len(wanted.fast) > 0 {
-		wanted.fast = present(wanted.fast)
+		wanted.fast = existing(wanted.fast)
 		if len(wanted.fast) == 0 {
 			result.Reason = "none of the devices is there yet"
 		}
 	}
 	if len(wanted.fast) > 0 {
-		err := wanted.send()
+		err := wanted.send(old)
 		if err == nil {
 			return Result{Fast: true}, nil
 		}
@@ -50,22 +51,28 @@ func (r *Ruleset) Install() (Result, error) {
 		}
 		result.Reason = "this kernel has no flowtables: " + refusal.Err.Error()
 	}
-	return result, wanted.withoutFast().send()
+	return result, wanted.withoutFast().send(old)
 }
 
-func (r *Ruleset) send() error {
-	list, err := r.messages()
+// send replaces what old holds. When the table is not as it was read, because something else changes it too, the whole
+// table is replaced.
+func (r *Ruleset) send(old *present) error {
+	list, err := r.messages(old)
 	if err != nil {
 		return fmt.Errorf("apply ruleset: %w", err)
 	}
-	if err := transact(list); err != nil {
+	err = transact(list)
+	if refusal, ok := errors.AsType[*Refusal](err); ok && strings.HasPrefix(refusal.Part, leftover) {
+		return r.send(nil)
+	}
+	if err != nil {
 		return fmt.Errorf("apply ruleset: the kernel refused it, the old rules are in force: %w", err)
 	}
 	return nil
 }
 
-// present are the devices that exist: a flowtable with another is refused.
-func present(devices []string) []string {
+// existing are the devices that exist: a flowtable with another is refused.
+func existing(devices []string) []string {
 	var out []string
 	for _, d := range devices {
 		if _, err := net.InterfaceByName(d); err == nil {
@@ -82,8 +89,8 @@ func Closed() *Ruleset { return Compile(&rules.Rules{}) }
 // EnsureClosed applies Closed when there is no table yet: from the first moment on something is in force, and a daemon
 // that is started again does not interrupt the traffic. It reports whether it did.
 func EnsureClosed() (bool, error) {
-	there, err := installed()
-	if err != nil || there {
+	old, err := readTable()
+	if err != nil || old != nil {
 		return false, err
 	}
 	return true, Closed().Apply()
@@ -101,24 +108,6 @@ func Lockdown(r *rules.Rules) *Ruleset {
 		}
 	}
 	return out
-}
-
-// installed reports whether the table is there.
-func installed() (bool, error) {
-	c, err := nftables.New()
-	if err != nil {
-		return false, fmt.Errorf("look for the ruleset: %w", err)
-	}
-	tables, err := c.ListTablesOfFamily(nftables.TableFamilyINet)
-	if err != nil {
-		return false, fmt.Errorf("look for the ruleset: %w", err)
-	}
-	for _, t := range tables {
-		if t.Name == Table {
-			return true, nil
-		}
-	}
-	return false, nil
 }
 
 // Remove takes the table out: everything is accepted again. It is no error when there is none.

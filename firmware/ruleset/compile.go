@@ -1,6 +1,7 @@
 package ruleset
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"slices"
 	"strings"
@@ -20,9 +21,7 @@ func New(n *node.Node) *Ruleset { return Compile(FromNode(n)) }
 type compiler struct {
 	*rules.Rules
 	out     *Ruleset
-	ranges  map[string]string // name of the set with these addresses
-	devices map[string]string // name of the set with these devices
-	names   map[string]int    // how many sets there are of a kind
+	sets    map[string]bool // by name
 	counted map[string]bool
 }
 
@@ -30,7 +29,7 @@ type compiler struct {
 // become elements of sets and maps (fold.go).
 func Compile(r *rules.Rules) *Ruleset {
 	c := &compiler{
-		Rules: r, out: &Ruleset{}, ranges: map[string]string{}, devices: map[string]string{}, names: map[string]int{}, counted: map[string]bool{},
+		Rules: r, out: &Ruleset{}, sets: map[string]bool{}, counted: map[string]bool{},
 	}
 	forward, input := c.forward(), c.input()
 	prerouting, postrouting := c.prerouting(), c.postrouting()
@@ -66,18 +65,18 @@ func (c *compiler) chain(name string) *chain {
 
 func (ch *chain) add(id string, terms ...term) { ch.rules = append(ch.rules, rule{id, terms}) }
 
-// addSet names a set after its kind and adds it.
+// addSet adds a set, once, and gives its name: a word and a digest of the content. So a set that does not change keeps its
+// name, and stays in the kernel when new rules come, with the counters of its elements.
 func (c *compiler) addSet(kind string, s *set) string {
-	c.names[kind]++
-	s.name = fmt.Sprintf("%s%d", kind, c.names[kind])
-	c.out.sets = append(c.out.sets, s)
-	return s.name
-}
-
-// named adds a set under a name of its own.
-func (c *compiler) named(name string, s *set) string {
-	s.name = name
-	c.out.sets = append(c.out.sets, s)
+	var b strings.Builder
+	s.write(&b)
+	sum := sha256.Sum256([]byte(b.String()))
+	name := fmt.Sprintf("%s-%x", kind, sum[:5])
+	if !c.sets[name] {
+		c.sets[name] = true
+		s.name = name
+		c.out.sets = append(c.out.sets, s)
+	}
 	return name
 }
 
@@ -92,33 +91,16 @@ func (c *compiler) count(id string) term {
 
 // rangeSet gives the name of an interval set with the addresses.
 func (c *compiler) rangeSet(list []rules.Range, f int) string {
-	list = rules.Merge(list)
-	var text strings.Builder
-	for _, r := range list {
-		text.WriteString(r.String() + " ")
-	}
-	if name, ok := c.ranges[text.String()]; ok {
-		return name
-	}
 	s := &set{key: []nftables.SetDatatype{addressType(f)}, interval: true}
-	for _, r := range list {
+	for _, r := range rules.Merge(list) {
 		s.elements = append(s.elements, rangeElement(r))
 	}
-	name := c.addSet("addresses", s)
-	c.ranges[text.String()] = name
-	return name
+	return c.addSet("addresses", s)
 }
 
 // deviceSet gives the name of a set with the devices.
 func (c *compiler) deviceSet(devices []string) string {
-	elements := deviceElements(devices)
-	text := strings.Join(devices, " ")
-	if name, ok := c.devices[text]; ok {
-		return name
-	}
-	name := c.addSet("devices", &set{key: []nftables.SetDatatype{nftables.TypeIFName}, elements: elements})
-	c.devices[text] = name
-	return name
+	return c.addSet("devices", &set{key: []nftables.SetDatatype{nftables.TypeIFName}, elements: deviceElements(devices)})
 }
 
 func deviceElements(names []string) []element {
@@ -154,7 +136,7 @@ func (c *compiler) jumps(name string, chains map[string]string) string {
 		e.jump = chains[d]
 		s.elements = append(s.elements, e)
 	}
-	return c.named(name, s)
+	return c.addSet(name, s)
 }
 
 // fastRule is the id of the rule that sends connections to the flowtable.
@@ -262,7 +244,7 @@ func (c *compiler) inputHead() *chain {
 	for _, n := range rules.Essential6 {
 		s.elements = append(s.elements, element{text: fmt.Sprint(n), first: []byte{n}})
 	}
-	ch.add("neighbour discovery", icmpv6In(c.named("discovery", s)), accept())
+	ch.add("neighbour discovery", icmpv6In(c.addSet("discovery", s)), accept())
 	var sync []string
 	for _, f := range c.Interfaces {
 		if f.Sync {
@@ -270,7 +252,7 @@ func (c *compiler) inputHead() *chain {
 		}
 	}
 	if len(sync) > 0 {
-		ch.add("sync interface", fromSet(c.named("sync", &set{key: []nftables.SetDatatype{nftables.TypeIFName}, elements: deviceElements(sync)})), accept())
+		ch.add("sync interface", fromSet(c.addSet("sync", &set{key: []nftables.SetDatatype{nftables.TypeIFName}, elements: deviceElements(sync)})), accept())
 	}
 	for _, f := range []int{4, 6} {
 		var peers []rules.Range
@@ -352,14 +334,8 @@ func (c *compiler) silent(ch *chain) {
 	}
 }
 
-// perSource adds the dynamic sets of a limit and gives the name of that of a family.
+// perSource gives the name of the dynamic set of a limit, for a family.
 func (c *compiler) perSource(id string, f int, l *rules.Limit) string {
-	key := fmt.Sprintf("%s %d", id, f)
-	if name, ok := c.ranges[key]; ok {
-		return name
-	}
 	timeout := map[string]time.Duration{"second": 10 * time.Second, "minute": 2 * time.Minute, "hour": 2 * time.Hour, "day": 48 * time.Hour}[l.Unit]
-	name := c.addSet("limit", &set{key: []nftables.SetDatatype{addressType(f)}, dynamic: true, timeout: timeout})
-	c.ranges[key] = name
-	return name
+	return c.addSet("limit/"+id, &set{key: []nftables.SetDatatype{addressType(f)}, dynamic: true, timeout: timeout})
 }

@@ -154,21 +154,14 @@ func (c *compiler) serviceTerms(list []rules.Service, f int) [][]term {
 // serviceSet gives the name of a set of protocols and ports.
 func (c *compiler) serviceSet(list []rules.Service) string {
 	s := &set{key: []nftables.SetDatatype{nftables.TypeInetProto, nftables.TypeInetService}}
-	text := ""
 	for _, v := range mergePorts(list) {
 		e := element{text: protoName(v.Proto) + " . " + portText(v.First, v.Last)}
 		e.first = padded(padded(nil, []byte{v.Proto}), port(v.First))
 		e.last = padded(padded(nil, []byte{v.Proto}), port(v.Last))
 		s.interval = s.interval || v.First != v.Last
 		s.elements = append(s.elements, e)
-		text += e.text + ", "
 	}
-	if name, ok := c.ranges[text]; ok {
-		return name
-	}
-	name := c.addSet("services", s)
-	c.ranges[text] = name
-	return name
+	return c.addSet("services", s)
 }
 
 // mergePorts joins ranges of ports that overlap, because the kernel refuses those.

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/google/nftables"
 
@@ -97,23 +96,9 @@ func (c *compiler) foldFilters(ch *chain, list []*rules.Filter) int {
 		if first.action == rules.Drop {
 			end = drop()
 		}
-		ch.add(list[0].ID+" and like it", partsIn(first.family, first.parts(), c.once("rules", s)), end)
+		ch.add(list[0].ID+" and like it", partsIn(first.family, first.parts(), c.addSet("rules", s)), end)
 	}
 	return n
-}
-
-// once gives the name of a set with the same content, and adds it when there is none: the rules of one run can be about
-// several pairs of zones.
-func (c *compiler) once(kind string, s *set) string {
-	var b strings.Builder
-	s.write(&b)
-	if name, ok := c.ranges[b.String()]; ok {
-		return name
-	}
-	content := b.String()
-	name := c.addSet(kind, s)
-	c.ranges[content] = name
-	return name
 }
 
 func (s shape) types() []nftables.SetDatatype {

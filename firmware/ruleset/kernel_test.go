@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -18,8 +19,16 @@ import (
 	"github.com/twinkeep/twinkeep/tools/netnslab"
 )
 
-// words makes listings comparable: nft breaks long sets over lines.
-func words(s string) string { return strings.Join(strings.Fields(s), " ") }
+// parts makes listings comparable: what stays in place is listed first.
+func parts(s string) []string {
+	out := strings.Split(s, "\n\t}")
+	slices.SortFunc(out, func(a, b string) int { return strings.Compare(strings.TrimSpace(a), strings.TrimSpace(b)) })
+	for i := range out {
+		out[i] = strings.TrimSpace(strings.TrimPrefix(out[i], "table inet twinkeep {"))
+	}
+	slices.Sort(out)
+	return out
+}
 
 func list(t *testing.T, ns *netnslab.NS) string {
 	t.Helper()
@@ -35,7 +44,7 @@ func TestApply(t *testing.T) {
 			ns.Try(r.Apply)
 			first := list(t, ns)
 			ns.Try(r.Apply)
-			if diff := cmp.Diff(words(first), words(list(t, ns))); diff != "" {
+			if diff := cmp.Diff(parts(first), parts(list(t, ns))); diff != "" {
 				t.Fatalf("applied again (-first +second):\n%s", diff)
 			}
 			sameAsText(t, r, ns)

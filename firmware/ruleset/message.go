@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -65,20 +66,29 @@ func (r *recorder) messages() ([]message, error) {
 	return out, nil
 }
 
-// messages are the whole transaction: the table as it is goes, the new one comes. Maps refer to chains and rules to sets,
-// so their order is chains, sets, elements, rules.
-func (r *Ruleset) messages() ([]message, error) {
+// messages are the whole transaction. Maps refer to chains and rules to sets, so the order is chains, sets, elements,
+// rules. What old holds of use stays in place; the rest goes.
+func (r *Ruleset) messages(old *present) ([]message, error) {
 	head, err := newRecorder()
 	if err != nil {
 		return nil, err
 	}
 	table := &nftables.Table{Name: Table, Family: nftables.TableFamilyINet}
 	c := head.conn
-	for _, do := range []func(){func() { c.AddTable(table) }, func() { c.DelTable(table) }, func() { c.AddTable(table) }} {
-		head.say("table %s", Table) // the first so that there is one to delete
-		do()
+	if old == nil { // whatever there is, it goes as a whole
+		for _, do := range []func(){func() { c.AddTable(table) }, func() { c.DelTable(table) }} {
+			head.say("table %s", Table) // the first so that there is one to delete
+			do()
+		}
+		old = &present{}
 	}
+	head.say("table %s", Table)
+	c.AddTable(table)
+	r.clear(head, table, old)
 	for _, name := range r.counters {
+		if old.counters[name] {
+			continue
+		}
 		head.say("counter of %s", name)
 		c.AddObj(&nftables.NamedObj{Table: table, Name: name, Type: nftables.ObjTypeCounter, Obj: r.count(name)})
 	}
@@ -88,20 +98,29 @@ func (r *Ruleset) messages() ([]message, error) {
 			Type: expr.LimitTypePkts, Rate: l.rate, Unit: units[l.unit], Burst: uint32(l.burst),
 		}})
 	}
-	if len(r.fast) > 0 {
+	if len(r.fast) > 0 && !slices.Equal(r.fast, old.fast) {
 		head.say(flowtable)
 		c.AddFlowtable(&nftables.Flowtable{Table: table, Name: flowtable, Devices: r.fast})
 	}
 	chains := make(map[string]*nftables.Chain, len(r.chains))
 	for _, ch := range r.chains {
 		k := &nftables.Chain{Name: ch.name, Table: table}
+		chains[ch.name] = k
 		if b := ch.base; b != nil {
 			k.Type, k.Hooknum, k.Priority, k.Policy = b.kind, b.hook, b.priority, &b.policy
 		}
+		if old.keepsChain(ch) {
+			continue
+		}
 		head.say("chain %s", ch.name)
-		chains[ch.name] = c.AddChain(k)
+		c.AddChain(k)
 	}
+	var fresh []*set
 	for _, s := range r.sets {
+		if old.keepsSet(s.name) {
+			continue
+		}
+		fresh = append(fresh, s)
 		k, err := s.kernel(table)
 		if err != nil {
 			return nil, fmt.Errorf("set %s: %w", s.name, err)
@@ -115,7 +134,7 @@ func (r *Ruleset) messages() ([]message, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, s := range r.sets {
+	for _, s := range fresh {
 		out = append(out, s.messages()...)
 	}
 	tail, err := newRecorder()

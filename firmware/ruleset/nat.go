@@ -111,7 +111,7 @@ func (c *compiler) foldDNAT(ch *chain, list []*rules.DNAT) int {
 	p.fill(elements)
 	for _, s := range p.sets {
 		s.counted = true
-		ch.add(list[0].ID+" and like it", natMap(expr.NATTypeDestNAT, first.family, first.parts(), c.once("dnat", s), first.withPort, natFlags{}))
+		ch.add(list[0].ID+" and like it", natMap(expr.NATTypeDestNAT, first.family, first.parts(), c.addSet("dnat", s), first.withPort, natFlags{}))
 	}
 	return n
 }
@@ -257,7 +257,7 @@ func (c *compiler) foldSNAT(ch *chain, list []*rules.SNAT) int {
 	for _, s := range p.sets {
 		s.counted = true
 		ch.add(list[0].ID+" and like it", fromSet(first.from),
-			natMap(expr.NATTypeSourceNAT, first.family, first.parts(), c.once("snat", s), false, first.flags))
+			natMap(expr.NATTypeSourceNAT, first.family, first.parts(), c.addSet("snat", s), false, first.flags))
 	}
 	return n
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -194,7 +195,7 @@ func TestReload(t *testing.T) {
 	b := newBench(t)
 	b.gateway.Try(Compile(rulesOf(t, pairFile)).Apply)
 	stop, done := make(chan struct{}), sync.WaitGroup{}
-	reloads := 0
+	var reloads atomic.Int32
 	done.Go(func() {
 		for {
 			select {
@@ -203,22 +204,25 @@ func TestReload(t *testing.T) {
 			case <-time.After(5 * time.Millisecond):
 				// Rules come before and behind, the folded run grows, its set gets another name.
 				with := []string{"    - {name: b,", "    - {name: more, from: [lan], to: [wan], destination: [192.0.2.99], service: [udp/9], action: accept}\n    - {name: b,"}
-				if reloads%2 == 0 {
+				if reloads.Load()%2 == 0 {
 					with = append(with, "  rules:\n", "  rules:\n    - {name: ahead, from: [wan], source: [192.0.2.77], action: drop}\n")
 				}
 				b.gateway.Try(Compile(rulesOf(t, pairFile, with...)).Apply)
-				reloads++
+				reloads.Add(1)
 			}
 		}
 	})
-	const n = 400
-	got := b.datagrams(t, n, time.Millisecond)
+	const n = 200
+	for reloads.Load() < 20 {
+		if got := b.datagrams(t, n, time.Millisecond); got != n {
+			t.Errorf("%d of %d new connections got through while the rules were reloaded %d times", got, n, reloads.Load())
+			break
+		}
+	}
 	close(stop)
 	done.Wait()
-	if got != n {
-		t.Errorf("%d of %d new connections got through while the rules were reloaded %d times", got, n, reloads)
-	}
-	b.gateway.Try(Compile(rulesOf(t, pairFile)).Apply) // a quiet reload loses no count
+	b.gateway.Try(Compile(rulesOf(t, pairFile)).Apply)
+	b.forget() // a port that is used again would be no new connection
 	before, translated := b.count(t, "filter/a"), b.count(t, "nat/out")
 	b.datagrams(t, 50, 0)
 	b.gateway.Try(Compile(rulesOf(t, pairFile, "  rules:\n", "  rules:\n    - {name: ahead, from: [wan], source: [192.0.2.77], action: drop}\n")).Apply)
@@ -229,9 +233,6 @@ func TestReload(t *testing.T) {
 	b.gateway.Try(Compile(rulesOf(t, pairFile, "name: a,", "name: z,")).Apply)
 	if z := b.count(t, "filter/z"); z != 0 {
 		t.Errorf("a rule with a new name begins with %d", z)
-	}
-	if reloads < 10 {
-		t.Errorf("only %d reloads: the test proves little", reloads)
 	}
 }
 
