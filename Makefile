@@ -48,10 +48,13 @@ fuzz: ## Fuzz every parser and the core for FUZZTIME each (default 20s)
 bench-failover: need-bench ## Outage of a failover beside keepalived + conntrackd, in namespaces (root)
 	$(GO) run ./tools/bench/failover $(if $(N),-n $(N))
 
+bench-ruleset: ## A policy into the kernel beside nft -f, and forwarding beside rules by hand, in namespaces (root)
+	$(GO) run ./tools/bench/ruleset $(if $(N),-n $(N))
+
 need-%:
 	@./tools/need.sh $*
 
 clean: ## Remove everything that was built
 	rm -rf $(BUILD)
 
-.PHONY: help demo console stop image test check unit vm fuzz bench-failover sim mutations clean
+.PHONY: help demo console stop image test check unit vm fuzz bench-failover bench-ruleset sim mutations clean
