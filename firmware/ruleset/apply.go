@@ -28,7 +28,7 @@ func (r *Ruleset) Apply() error {
 
 // Install is Apply, and tells about the fast path: it needs a kernel with flowtables and covers the devices there are.
 func (r *Ruleset) Install() (Result, error) {
-	old, err := readTable()
+	old, err := readTable(r.setNames())
 	if err != nil {
 		old = nil // nothing of it can stay then; the rules are what matters
 	}
@@ -89,7 +89,7 @@ func Closed() *Ruleset { return Compile(&rules.Rules{}) }
 // EnsureClosed applies Closed when there is no table yet: from the first moment on something is in force, and a daemon
 // that is started again does not interrupt the traffic. It reports whether it did.
 func EnsureClosed() (bool, error) {
-	old, err := readTable()
+	old, err := readTable(nil)
 	if err != nil || old != nil {
 		return false, err
 	}

@@ -34,7 +34,7 @@ func (c Counters) ByRule() map[string]Count {
 
 // ReadCounters reads the counters of the table in the network namespace of the calling thread.
 func ReadCounters() (Counters, error) {
-	old, err := readTable()
+	old, err := readTable(nil)
 	if err != nil || old == nil {
 		return Counters{}, err
 	}

@@ -21,8 +21,9 @@ type present struct {
 	counts   Counters
 }
 
-// readTable reads the table in the network namespace of the calling thread; nil when there is none.
-func readTable() (*present, error) {
+// readTable reads the table in the network namespace of the calling thread; nil when there is none. The counts of elements in
+// sets named in keep are not read.
+func readTable(keep map[string]bool) (*present, error) {
 	c, err := nftables.New(nftables.AsLasting())
 	if err != nil {
 		return nil, fmt.Errorf("read the ruleset: %w", err)
@@ -54,7 +55,7 @@ func readTable() (*present, error) {
 			out.fast = f.Devices
 		}
 	}
-	return out, out.readSets(c, table)
+	return out, out.readSets(c, table, keep)
 }
 
 func (p *present) readObjects(c *nftables.Conn, table *nftables.Table) error {
@@ -78,12 +79,12 @@ func (p *present) readObjects(c *nftables.Conn, table *nftables.Table) error {
 	return nil
 }
 
-func (p *present) readSets(c *nftables.Conn, table *nftables.Table) (err error) {
+func (p *present) readSets(c *nftables.Conn, table *nftables.Table, keep map[string]bool) (err error) {
 	if p.sets, err = c.GetSets(table); err != nil {
 		return fmt.Errorf("read the sets: %w", err)
 	}
 	for _, s := range p.sets {
-		if !countedName(s.Name) {
+		if !countedName(s.Name) || keep[s.Name] {
 			continue
 		}
 		elements, err := c.GetSetElements(s)
@@ -122,6 +123,14 @@ func (p *present) keepsSet(name string) bool {
 	return slices.ContainsFunc(p.sets, func(s *nftables.Set) bool { return s.Name == name })
 }
 
+func (r *Ruleset) setNames() map[string]bool {
+	out := make(map[string]bool, len(r.sets))
+	for _, s := range r.sets {
+		out[s.name] = true
+	}
+	return out
+}
+
 // leftover begins the labels of what is taken out.
 const leftover = "old "
 
@@ -132,10 +141,7 @@ func (r *Ruleset) clear(rec *recorder, table *nftables.Table, old *present) {
 		rec.say(leftover + "rules")
 		c.FlushTable(table)
 	}
-	wanted := make(map[string]bool, len(r.sets))
-	for _, s := range r.sets {
-		wanted[s.name] = true
-	}
+	wanted := r.setNames()
 	for _, s := range old.sets {
 		if wanted[s.Name] {
 			continue
