@@ -51,13 +51,15 @@ func (c *checker) untranslated(path string, dst []rules.Range) {
 		"the filter never sees %s: it is the gateway's own address", dst[0])
 }
 
-// shadows finds, for each new rule, an earlier one that matches all of it. Rules with one exact destination are found
-// by it; the rest is searched, up to a bound that keeps huge documents quick.
+// shadows finds, for each new rule, an earlier one that matches all of it. Rules are kept by their source and destination
+// where those are one address; the rest is searched, up to a bound that keeps huge documents quick.
 type shadows struct {
-	exact  map[netip.Addr][]entry
-	broad  []entry
+	rules  map[pair][]entry
 	effort int
 }
+
+// pair is a source and a destination; not valid stands for more than one address.
+type pair struct{ src, dst netip.Addr }
 
 type entry struct {
 	match rules.Match
@@ -65,14 +67,15 @@ type entry struct {
 }
 
 // maxEffort is the most comparisons that are made for one document.
-const maxEffort = 20_000_000
+const maxEffort = 5_000_000
 
-func newShadows() *shadows { return &shadows{exact: make(map[netip.Addr][]entry)} }
+func newShadows() *shadows { return &shadows{rules: make(map[pair][]entry)} }
 
 // add gives the index of the first earlier rule that covers m, or -1, and remembers m.
 func (s *shadows) add(m rules.Match, index int) int {
 	found := -1
-	look := func(list []entry) {
+	look := func(key pair) {
+		list := s.rules[key]
 		for i := range list {
 			if s.effort++; s.effort > maxEffort {
 				return
@@ -83,15 +86,31 @@ func (s *shadows) add(m rules.Match, index int) int {
 			}
 		}
 	}
-	look(s.broad)
-	if len(m.Dst) > 0 {
-		look(s.exact[m.Dst[0].First])
+	first := func(list []rules.Range) (a netip.Addr) {
+		if len(list) > 0 {
+			a = list[0].First
+		}
+		return a
+	}
+	src, dst := first(m.Src), first(m.Dst)
+	look(pair{})
+	if src.IsValid() {
+		look(pair{src: src})
+	}
+	if dst.IsValid() {
+		look(pair{dst: dst})
+		if src.IsValid() {
+			look(pair{src, dst})
+		}
+	}
+	var key pair
+	if len(m.Src) == 1 && m.Src[0].IsSingle() {
+		key.src = src
 	}
 	if len(m.Dst) == 1 && m.Dst[0].IsSingle() {
-		s.exact[m.Dst[0].First] = append(s.exact[m.Dst[0].First], entry{m, index})
-	} else {
-		s.broad = append(s.broad, entry{m, index})
+		key.dst = dst
 	}
+	s.rules[key] = append(s.rules[key], entry{m, index})
 	return found
 }
 
