@@ -65,6 +65,15 @@ const byHand = `table inet byhand {
 }
 `
 
+// silent keeps the server from answering.
+const silent = `table inet silent {
+	chain in {
+		type filter hook prerouting priority raw; policy accept;
+		udp dport 9 drop
+	}
+}
+`
+
 // contestant is one set of rules.
 type contestant struct {
 	name    string
@@ -187,8 +196,13 @@ func measure(c contestant, ports int, seconds time.Duration) (float64, error) {
 	if err := p.gateway.run("sh", "-c", "sysctl -qw net.netfilter.nf_conntrack_max=1000000 2>/dev/null || true"); err != nil {
 		return 0, err
 	}
+	if ports == 1 { // answered, so that it is established
+		if err := p.greet(); err != nil {
+			return 0, err
+		}
+	}
 	// The server takes in what comes and answers nothing.
-	if err := nft("table inet drop { chain in { type filter hook prerouting priority raw; policy accept; udp dport 9 drop; }; }")(p.server); err != nil {
+	if err := nft(silent)(p.server); err != nil {
 		return 0, err
 	}
 	before, err := received(p.server)
@@ -205,6 +219,41 @@ func measure(c contestant, ports int, seconds time.Duration) (float64, error) {
 		err = fmt.Errorf("nothing arrived")
 	}
 	return float64(after-before) / took.Seconds(), err
+}
+
+// greet exchanges datagrams on the connection that will be measured.
+func (p path) greet() error {
+	var server net.PacketConn
+	if err := p.server.do(func() (err error) { server, err = net.ListenPacket("udp4", "192.0.2.50:9"); return err }); err != nil {
+		return err
+	}
+	defer server.Close()
+	return p.client.do(func() error {
+		client, err := net.ListenPacket("udp4", "10.1.0.5:20000")
+		if err != nil {
+			return err
+		}
+		defer client.Close()
+		buf := make([]byte, 64)
+		for range 4 {
+			if _, err := client.WriteTo([]byte("hello"), server.LocalAddr()); err != nil {
+				return err
+			}
+			for _, hop := range []struct{ at, to net.PacketConn }{{server, client}, {client, nil}} {
+				hop.at.SetReadDeadline(time.Now().Add(3 * time.Second))
+				_, from, err := hop.at.ReadFrom(buf)
+				if err != nil {
+					return fmt.Errorf("greet: %w", err)
+				}
+				if hop.to != nil {
+					if _, err := hop.at.WriteTo([]byte("hello"), from); err != nil {
+						return err
+					}
+				}
+			}
+		}
+		return nil
+	})
 }
 
 func received(n namespace) (count uint64, err error) {
