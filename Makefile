@@ -68,10 +68,13 @@ bench-failover: need-bench ## Outage of a failover beside keepalived + conntrack
 bench-sync: need-bench ## State synchronisation beside conntrackd: rate, CPU, lag, time to load (root)
 	$(GO) run ./tools/bench/sync $(if $(N),-n $(N))
 
+bench-ruleset: ## A policy into the kernel beside nft -f, and forwarding beside rules by hand, in namespaces (root)
+	$(GO) run ./tools/bench/ruleset $(if $(N),-n $(N))
+
 need-%:
 	@./tools/need.sh $*
 
 clean: ## Remove everything that was built
 	rm -rf $(BUILD)
 
-.PHONY: help demo console stop image pieces keys test test-boot test-image test-powercut check unit vm fuzz bench-failover bench-sync sim mutations clean
+.PHONY: help demo console stop image pieces keys test test-boot test-image test-powercut check unit vm fuzz bench-failover bench-sync bench-ruleset sim mutations clean

@@ -60,6 +60,12 @@ func Run(ctx context.Context, opts Options) error {
 	defer ln.Close()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	// Until there is a good file nothing passes; rules that a gatewayd before this one left stay.
+	if closed, err := ruleset.EnsureClosed(); err != nil {
+		opts.Log.Printf("the box cannot be closed: %v", err)
+	} else if closed {
+		opts.Log.Print("closed: nothing passes until there are rules")
+	}
 	d := &daemon{Options: opts, monitors: monitors{client: api.NewClient(opts.RunDir)}, ctx: ctx}
 	d.disabled = readDisabled(opts, d.Log.Printf)
 	d.licence = newLicensing(opts)

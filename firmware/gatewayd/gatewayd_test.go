@@ -127,8 +127,9 @@ func TestLife(t *testing.T) {
 	if s.Applied || s.Running || len(s.Errors) != 1 || s.Errors[0].Hint != "write one with: node edit" {
 		t.Errorf("without a file: %+v", s)
 	}
-	if tables() != "" || forward() != "0" {
-		t.Errorf("without a file: tables %q, ip_forward %s", tables(), forward())
+	closed := run(t, "nft list ruleset")
+	if tables() != "table inet twinkeep\n" || strings.Contains(closed, "from-") || forward() != "0" {
+		t.Errorf("without a file the box is not closed: ip_forward %s, rules\n%s", forward(), closed)
 	}
 
 	bad := []byte(strings.Replace(string(file), "zone: wan", "zone: man", 1))
@@ -141,7 +142,7 @@ func TestLife(t *testing.T) {
 	if _, err := c.CheckNode(ctx, file); err != nil {
 		t.Error(err)
 	}
-	if tables() != "" {
+	if run(t, "nft list ruleset") != closed {
 		t.Error("a check changed something")
 	}
 

@@ -19,6 +19,7 @@ const Protocol = 0x54
 
 // Config is the wanted state.
 type Config struct {
+	VLANs  []VLAN
 	Links  []Link
 	Routes []Route
 	// Disabled are devices that an operator has taken out: they are set down, and have neither addresses nor routes.
@@ -41,7 +42,7 @@ type Route struct {
 
 // New takes the wanted state from a checked node file.
 func New(n *node.Node) Config {
-	var c Config
+	c := Config{VLANs: vlans(n)}
 	for i := range n.Interfaces {
 		f := &n.Interfaces[i]
 		c.Links = append(c.Links, Link{Name: f.Name, Device: f.Device, Addresses: f.Prefixes()})
@@ -72,7 +73,7 @@ func (r *Result) changed(format string, args ...any) {
 func (c Config) Apply() (Result, error) {
 	var r Result
 	var errs []error
-	errs = append(errs, r.parameters())
+	errs = append(errs, c.vlans(&r), r.parameters())
 	index := make(map[string]int, len(c.Links))
 	for _, l := range c.Links {
 		link, err := netlink.LinkByName(l.Device)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -224,5 +225,43 @@ func TestParameters(t *testing.T) {
 	got := ns.Run("sysctl", "-n", "net.netfilter.nf_conntrack_tcp_be_liberal", "net.netfilter.nf_conntrack_tcp_loose", "net.netfilter.nf_conntrack_acct")
 	if strings.Join(strings.Fields(got), " ") != "1 1 1" {
 		t.Errorf("conntrack: %s", got)
+	}
+}
+
+// TestVLAN makes VLANs, changes one, and takes one away; a VLAN by hand stays.
+func TestVLAN(t *testing.T) {
+	ns, far := netnslab.New(t), netnslab.New(t)
+	netnslab.Veth(ns, "G1", far, "a")
+	byHand := exec.Command("ip", "-n", ns.Name, "link", "add", "link", "G1", "name", "byhand", "type", "vlan", "id", "99")
+	if out, err := byHand.CombinedOutput(); err != nil && strings.Contains(string(out), "Unknown device type") {
+		t.Skip("this kernel has no VLANs (module 8021q)")
+	} else if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	apply := func(want string, c Config) {
+		t.Helper()
+		for i, want := range []string{want, ""} {
+			var got []string
+			ns.Try(func() error {
+				r, err := c.Apply()
+				for _, line := range r.Changes {
+					if !strings.HasPrefix(line, "net.") {
+						got = append(got, line)
+					}
+				}
+				return err
+			})
+			if strings.Join(got, "; ") != want {
+				t.Errorf("application %d: %q, want %q", i, strings.Join(got, "; "), want)
+			}
+		}
+	}
+	v20, v30 := Link{"V20", "V20", prefixes("10.20.0.2/24")}, Link{"V30", "V30", nil}
+	apply("VLAN V20 added: 20 on G1; VLAN V30 added: 30 on G1; link V20 up; link V30 up; address 10.20.0.2/24 added to V20",
+		Config{VLANs: []VLAN{{"V20", "G1", 20}, {"V30", "G1", 30}}, Links: []Link{v20, v30}})
+	apply("VLAN V20 removed; VLAN V30 removed; VLAN V20 added: 21 on G1; link V20 up; address 10.20.0.2/24 added to V20",
+		Config{VLANs: []VLAN{{"V20", "G1", 21}}, Links: []Link{v20}})
+	if got := ns.IP("-d link show byhand"); !strings.Contains(got, "id 99") {
+		t.Errorf("the VLAN by hand is gone: %s", got)
 	}
 }

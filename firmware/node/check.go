@@ -324,6 +324,6 @@ func (s seen[T]) once(r *reader, v T, path, format string, args ...any) bool {
 		s[v] = path
 		return true
 	}
-	r.fail(path, "each one must be unique", "%s is used already on line %d (%s)", fmt.Sprintf(format, args...), r.where(first).line, first)
+	r.fail(path, "each one must be unique", "%s is used already on line %d (%s)", fmt.Sprintf(format, args...), r.where(first).Line, first)
 	return false
 }

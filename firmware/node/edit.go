@@ -10,6 +10,8 @@ import (
 
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/token"
+
+	"github.com/twinkeep/twinkeep/firmware/yamldoc"
 )
 
 // SetPriority gives the file with another priority for a member, comments and layout kept. The file may be a redacted
@@ -87,34 +89,29 @@ func newEdit(data []byte, member uint8) (*edit, error) {
 		return nil, fmt.Errorf("the node file lists no member %d", member)
 	}
 	e := &edit{before: n, lines: strings.Split(string(data), "\n")}
-	file, err := parseYAML(data)
-	if err != nil {
-		return nil, err
+	doc, fault := yamldoc.Parse(data)
+	if fault != nil {
+		return nil, errors.New(fault.Message)
 	}
-	for _, doc := range file.Docs {
-		if doc == nil || doc.Body == nil {
+	list, ok := entry(entry(doc, "cluster"), "members").(*ast.SequenceNode)
+	if !ok {
+		return nil, errByHand
+	}
+	for _, v := range list.Values {
+		id := entry(v, "id")
+		if id == nil {
 			continue
 		}
-		list, ok := entry(entry(doc.Body, "cluster"), "members").(*ast.SequenceNode)
-		if !ok {
+		if got, bad := number[uint8](1, MaxMembers)(id.GetToken().Value); bad != nil || got != member {
 			continue
 		}
-		for _, v := range list.Values {
-			id := entry(v, "id")
-			if id == nil {
-				continue
-			}
-			if got, bad := number[uint8](1, MaxMembers)(id.GetToken().Value); bad != nil || got != member {
-				continue
-			}
-			e.list, e.entry = list, v
-			e.mapping, _ = v.(*ast.MappingNode)
-			e.keys, e.values = map[string]*token.Token{}, map[string]ast.Node{}
-			for _, kv := range pairs(v) {
-				e.keys[kv.Key.GetToken().Value], e.values[kv.Key.GetToken().Value] = kv.Key.GetToken(), kv.Value
-			}
-			return e, nil
+		e.list, e.entry = list, v
+		e.mapping, _ = v.(*ast.MappingNode)
+		e.keys, e.values = map[string]*token.Token{}, map[string]ast.Node{}
+		for _, kv := range pairs(v) {
+			e.keys[kv.Key.GetToken().Value], e.values[kv.Key.GetToken().Value] = kv.Key.GetToken(), kv.Value
 		}
+		return e, nil
 	}
 	return nil, errByHand
 }

@@ -150,6 +150,13 @@ type Interface struct {
 	// Address and Address6 are this member's private addresses with their subnets; not valid when not given.
 	Address  netip.Prefix `json:"address,omitzero"`
 	Address6 netip.Prefix `json:"address6,omitzero"`
+	VLAN     *VLAN        `json:"vlan,omitempty"` // from the policy only: the device is made on another interface
+}
+
+// VLAN is an IEEE 802.1Q tag on another interface.
+type VLAN struct {
+	Parent string `json:"parent"` // name of the interface that carries it
+	ID     uint16 `json:"id"`     // 1..4094
 }
 
 // MaxInterfaces is the most interfaces of one member.

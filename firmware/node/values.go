@@ -11,6 +11,7 @@ import (
 
 	"github.com/goccy/go-yaml/ast"
 
+	"github.com/twinkeep/twinkeep/firmware/yamldoc"
 	"github.com/twinkeep/twinkeep/hal/nic"
 )
 
@@ -79,7 +80,7 @@ func (s *section) each(key string, do func(path string, n ast.Node)) {
 	}
 	list, ok := n.(*ast.SequenceNode)
 	if !ok {
-		s.fail(s.join(key), "write it as [a, b] or as lines that begin with -", "want a list, got %s", kind(n))
+		s.fail(s.join(key), "write it as [a, b] or as lines that begin with -", "want a list, got %s", yamldoc.Kind(n))
 		return
 	}
 	for i, entry := range list.Values {

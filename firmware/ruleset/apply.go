@@ -1,85 +1,111 @@
 package ruleset
 
 import (
+	"errors"
 	"fmt"
+	"net"
+	"strings"
 
 	"github.com/google/nftables"
-	"github.com/google/nftables/binaryutil"
-	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+
+	"github.com/twinkeep/twinkeep/firmware/ruleset/rules"
 )
 
-// Apply replaces the table in the network namespace of the calling thread. It is one transaction: on an error the
-// kernel keeps what it had. Connections that are established stay.
+// Result is what Apply found.
+type Result struct {
+	Fast   bool   // established connections go through the flowtable
+	Reason string // why not, when the rules want it
+}
+
+// Apply replaces the table in the network namespace of the calling thread. It is one transaction: on an error, which
+// names the part that was refused, the kernel keeps what it had. Established connections stay, and the counters of rules
+// that were there before go on.
 func (r *Ruleset) Apply() error {
-	c, err := nftables.New()
+	_, err := r.Install()
+	return err
+}
+
+// Install is Apply, and tells about the fast path: it needs a kernel with flowtables and covers the devices there are.
+func (r *Ruleset) Install() (Result, error) {
+	old, err := readTable(r.setNames())
 	if err != nil {
-		return fmt.Errorf("apply ruleset: open netlink: %w", err)
+		old = nil // nothing of it can stay then; the rules are what matters
 	}
-	if err := r.queue(c); err != nil {
+	wanted := r.carrying(old)
+	var result Result
+	if len(wanted.fast) > 0 {
+		wanted.fast = existing(wanted.fast)
+		if len(wanted.fast) == 0 {
+			result.Reason = "none of the devices is there yet"
+		}
+	}
+	if len(wanted.fast) > 0 {
+		err := wanted.send(old)
+		if err == nil {
+			return Result{Fast: true}, nil
+		}
+		refusal, ok := errors.AsType[*Refusal](err)
+		if !ok || refusal.Part != flowtable {
+			return result, err
+		}
+		result.Reason = "this kernel has no flowtables: " + refusal.Err.Error()
+	}
+	return result, wanted.withoutFast().send(old)
+}
+
+// send replaces what old holds. When the table is not as it was read, because something else changes it too, the whole
+// table is replaced.
+func (r *Ruleset) send(old *present) error {
+	list, err := r.messages(old)
+	if err != nil {
 		return fmt.Errorf("apply ruleset: %w", err)
 	}
-	if err := c.Flush(); err != nil {
+	err = transact(list)
+	if refusal, ok := errors.AsType[*Refusal](err); ok && strings.HasPrefix(refusal.Part, leftover) {
+		return r.send(nil)
+	}
+	if err != nil {
 		return fmt.Errorf("apply ruleset: the kernel refused it, the old rules are in force: %w", err)
 	}
 	return nil
 }
 
-func (r *Ruleset) queue(c *nftables.Conn) error {
-	table := &nftables.Table{Name: Table, Family: nftables.TableFamilyINet}
-	c.AddTable(table) // so that there is one to delete
-	c.DelTable(table)
-	c.AddTable(table)
-	for i := range r.sets {
-		if err := addSet(c, table, &r.sets[i]); err != nil {
-			return err
-		}
-	}
-	for _, ch := range r.chains {
-		chain := c.AddChain(&nftables.Chain{
-			Name: ch.name, Table: table, Type: ch.kind, Hooknum: ch.hook, Priority: ch.priority, Policy: &ch.policy,
-		})
-		for _, rule := range ch.rules {
-			c.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: rule.kernel()})
-		}
-	}
-	return nil
-}
-
-func addSet(c *nftables.Conn, table *nftables.Table, s *set) error {
-	err := c.AddSet(&nftables.Set{
-		Table: table, Name: s.name, KeyType: s.kind, KeyByteOrder: s.byteOrder(), Interval: s.interval,
-	}, s.kernel())
-	if err != nil {
-		return fmt.Errorf("set %s: %w", s.name, err)
-	}
-	return nil
-}
-
-// byteOrder is a note for nft(8), which otherwise lists device names as empty strings. The kernel does not use it.
-func (s *set) byteOrder() binaryutil.ByteOrder {
-	if s.kind == nftables.TypeIFName {
-		return binaryutil.NativeEndian
-	}
-	return nil
-}
-
-// kernel gives the elements as the kernel wants them. A range is two: its first address, and the one behind its
-// last, marked as an end. A range up to the very last address has no end.
-func (s *set) kernel() []nftables.SetElement {
-	var out []nftables.SetElement
-	for _, e := range s.elements {
-		out = append(out, nftables.SetElement{Key: e.key})
-		if end := e.last.Next(); s.interval && end.IsValid() {
-			out = append(out, nftables.SetElement{Key: end.AsSlice(), IntervalEnd: true})
+// existing are the devices that exist: a flowtable with another is refused.
+func existing(devices []string) []string {
+	var out []string
+	for _, d := range devices {
+		if _, err := net.InterfaceByName(d); err == nil {
+			out = append(out, d)
 		}
 	}
 	return out
 }
 
-// kernel gives the expressions of a rule.
-func (r rule) kernel() (out []expr.Any) {
-	for _, t := range r {
-		out = append(out, t.exprs...)
+// Closed is the ruleset of a box that has nothing to go by yet: nothing passes, and nothing reaches the box but answers
+// to it and what IPv6 needs on a link. It is what the box starts with.
+func Closed() *Ruleset { return Compile(&rules.Rules{}) }
+
+// EnsureClosed applies Closed when there is no table yet: from the first moment on something is in force, and a daemon
+// that is started again does not interrupt the traffic. It reports whether it did.
+func EnsureClosed() (bool, error) {
+	old, err := readTable(nil)
+	if err != nil || old != nil {
+		return false, err
+	}
+	return true, Closed().Apply()
+}
+
+// Lockdown is the ruleset under which only management traffic passes: to the box what r lets in, and what the members
+// tell each other; through the box nothing, not even connections that were established.
+func Lockdown(r *rules.Rules) *Ruleset {
+	locked := *r
+	locked.Forward, locked.DNAT, locked.SNAT, locked.Fast = nil, nil, nil, false
+	out := Compile(&locked)
+	for _, ch := range out.chains {
+		if ch.name == "forward" {
+			ch.rules = nil // the policy of the chain drops
+		}
 	}
 	return out
 }
@@ -90,10 +116,8 @@ func Remove() error {
 	if err != nil {
 		return fmt.Errorf("remove ruleset: open netlink: %w", err)
 	}
-	table := &nftables.Table{Name: Table, Family: nftables.TableFamilyINet}
-	c.AddTable(table)
-	c.DelTable(table)
-	if err := c.Flush(); err != nil {
+	c.DelTable(&nftables.Table{Name: Table, Family: nftables.TableFamilyINet})
+	if err := c.Flush(); err != nil && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("remove ruleset: %w", err)
 	}
 	return nil

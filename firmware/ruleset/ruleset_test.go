@@ -2,7 +2,6 @@ package ruleset
 
 import (
 	"flag"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -55,33 +54,5 @@ func TestString(t *testing.T) {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
-	}
-}
-
-func TestMerge(t *testing.T) {
-	tests := []struct{ from, want string }{
-		{"", ""},
-		{"10.0.0.0/8", "10.0.0.0/8"},
-		{"10.0.0.1/32", "10.0.0.1"},
-		{"10.0.1.0/24 10.0.0.0/24", "10.0.0.0/23"},
-		{"10.0.0.0/24 10.0.0.128/25 10.0.0.5/32", "10.0.0.0/24"},
-		{"10.0.0.0/24 10.0.2.0/24", "10.0.0.0/24 10.0.2.0/24"},
-		{"10.0.0.0/24 10.0.1.0/25", "10.0.0.0-10.0.1.127"},
-		{"255.255.255.255/32 255.255.255.254/32", "255.255.255.254/31"},
-		{"0.0.0.0/0", ""},
-		{"128.0.0.0/1 0.0.0.0/1", ""},
-	}
-	for _, tt := range tests {
-		var prefixes []netip.Prefix
-		for _, p := range strings.Fields(tt.from) {
-			prefixes = append(prefixes, netip.MustParsePrefix(p))
-		}
-		var got []string
-		for _, e := range merge(prefixes) {
-			got = append(got, e.text)
-		}
-		if diff := cmp.Diff(strings.Fields(tt.want), got, cmp.Transformer("join", func(s []string) string { return strings.Join(s, " ") })); diff != "" {
-			t.Errorf("merge %s (-want +got):\n%s", tt.from, diff)
-		}
 	}
 }

@@ -103,3 +103,16 @@ func (a *AllNICs) Receive(b []byte) (n, index int, err error) {
 
 // Close closes the socket.
 func (a *AllNICs) Close() error { return unix.Close(a.fd) }
+
+// ReceiveNow is Receive without waiting: it returns an error when there is no frame.
+func (a *AllNICs) ReceiveNow(b []byte) (n, index int, err error) {
+	for {
+		n, from, err := unix.Recvfrom(a.fd, b, unix.MSG_DONTWAIT)
+		if err != nil {
+			return 0, 0, err
+		}
+		if ll, ok := from.(*unix.SockaddrLinklayer); ok && ll.Pkttype != unix.PACKET_OUTGOING {
+			return n, ll.Ifindex, nil
+		}
+	}
+}
