@@ -61,7 +61,7 @@ func (c *checker) checkCluster(k *Cluster) {
 	case n == 1:
 		c.warn("cluster.members", "add the other member", "a cluster of one member has nobody to take over")
 	case n == 2 && k.Prefer == PreferSafety && k.Witness == nil:
-		c.warn("cluster.prefer", "add a witness, or write prefer: availability", "with two members and no witness a member that is left alone never serves")
+		c.warn("cluster.prefer", "add a witness, or write prefer: availability", "with two members and no witness, a standby left alone serves only after a farewell or by an operator's force")
 	}
 	if err := cluster.Timing(k.Timing).Validate(); err != nil {
 		path := "cluster.timing"
@@ -72,6 +72,9 @@ func (c *checker) checkCluster(k *Cluster) {
 			}
 		}
 		c.fail(path, "a failed member must be silent before its peers take over: 2·beat <= lease, lease + beat < dead <= silence", "%s", err)
+	}
+	if t, least := k.Timing, k.Timing.Lease+4*k.Timing.Beat; (k.Prefer == PreferSafety || k.Witness != nil) && t.Dead < least {
+		c.fail("cluster.timing", "write timing: {dead: 100ms}", "with a witness, or prefer: safety, dead %v must be at least lease + 4 beats (%v): a vote must outlive the loss of heartbeats, and the lease after it", t.Dead, least)
 	}
 	if w := k.Witness; w != nil && c.own[w.Address] {
 		c.fail("cluster.witness.address", "the witness is a third machine", "%s is an address of this cluster", w.Address)

@@ -25,11 +25,6 @@ func (l *Lock) defaults() { *l = Lock{After: LockNever, Resume: ResumeManual} }
 
 func (m *ClusterMember) defaults() { m.Priority = 100 }
 
-func (w *Witness) defaults() { w.Port = DefaultWitnessPort }
-
-// DefaultWitnessPort is where a witness listens.
-const DefaultWitnessPort = 8117
-
 func (z *Zone) defaults() { z.Ping, z.Spoofing = true, SpoofingDrop }
 
 func (n *NIC) defaults() { n.Heartbeat = true }

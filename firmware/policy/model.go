@@ -86,8 +86,7 @@ const (
 
 // Witness is where the witness is reached.
 type Witness struct {
-	Address netip.Addr `key:"address" need:"yes" doc:"Its IP address."`
-	Port    uint16     `key:"port" min:"1" max:"65535" doc:"Its UDP port."`
+	Address netip.Addr `key:"address" need:"yes" doc:"Its IP address; it takes heartbeats on UDP port 999."`
 }
 
 // Zone is a group of interfaces.

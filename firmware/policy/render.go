@@ -60,9 +60,13 @@ func (p *Policy) node(id uint8, hostname string) *node.Node {
 	for _, m := range k.Members {
 		n.Cluster.Members = append(n.Cluster.Members, node.Member{ID: m.ID, Name: m.Name, Priority: m.Priority})
 	}
-	for _, f := range p.Interfaces {
+	n.Cluster.Safety, n.Cluster.Lock = k.Prefer == PreferSafety, k.Lock.After == LockFailover
+	if k.Witness != nil {
+		n.Cluster.Witnesses = []node.Witness{{ID: node.MaxMembers + 1, Name: "witness", Address: k.Witness.Address}}
+	}
+	for i, f := range p.Interfaces {
 		n.Interfaces = append(n.Interfaces, node.Interface{
-			Name: f.Name, Device: f.Device, Zone: node.Zone(f.Zone), Sync: f.Sync, Place: f.Place, NN: f.NN,
+			Number: uint8(i + 1), Name: f.Name, Device: f.Device, Zone: node.Zone(f.Zone), Sync: f.Sync, Place: f.Place, NN: f.NN,
 			VIPs: slices.Clone(f.VIPs), Beats: f.Heartbeat, VIPsOutside: f.Outside,
 			Address: f.Addresses[id], Address6: f.Addresses6[id], VLAN: f.vlan(),
 		})
