@@ -18,12 +18,12 @@ func newCluster() *Cluster {
 }
 
 // quorumTiming is the default where the role needs a majority: a vote must outlive the loss of heartbeats, and the lease
-// after it, so the dead time is longer (ha/cluster, quorum.go). The lease is not shorter than elsewhere: a witness must not
-// make a cluster more sensitive to a stall.
+// after it, so the dead time is longer (ha/cluster, quorum.go). The lease is not shorter than elsewhere, and a vote
+// outlives a longer stall than the lease: a witness must not make a cluster more sensitive (docs/witness.md has numbers).
 var quorumTiming = Timing{
 	Beat:    10 * time.Millisecond,
 	Lease:   40 * time.Millisecond,
-	Dead:    90 * time.Millisecond,
+	Dead:    120 * time.Millisecond,
 	Silence: 500 * time.Millisecond,
 }
 

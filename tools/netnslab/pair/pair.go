@@ -44,6 +44,7 @@ type Pair struct {
 	Switch, ClientNS, ServerNS *netnslab.NS
 	A, B                       *Member
 	W                          *Member // witness, nil without one; see AddWitness
+	C                          *Member // third member, nil without one; see AddThird
 	t                          testing.TB
 	binary                     string
 }
@@ -291,8 +292,10 @@ func (p *Pair) StartBoth() {
 
 func (p *Pair) all() []*Member {
 	out := []*Member{p.A, p.B}
-	if p.W != nil {
-		out = append(out, p.W)
+	for _, m := range []*Member{p.C, p.W} {
+		if m != nil {
+			out = append(out, m)
+		}
 	}
 	return out
 }
@@ -318,8 +321,11 @@ func (p *Pair) Watch() (stop func() []Seen) {
 	// One socket for both ports: its queue keeps the order in which the kernel saw the frames.
 	all := p.Switch.RawAll()
 	ports := map[int]string{}
-	for _, port := range []string{Port("a", "lan"), Port("b", "lan")} {
-		ports[p.Switch.Index(port)] = port
+	for _, m := range p.all() {
+		port := Port(m.Name, "lan")
+		if index := p.Switch.Index(port); index != 0 {
+			ports[index] = port
+		}
 	}
 	wg.Go(func() {
 		defer all.Close()

@@ -39,6 +39,17 @@ func (p *Pair) AddWitness(lines ...string) {
 	p.W.WriteNode(text + "interfaces:\n  - {name: lan, address: 10.1.0.9/24, place: 0/3/0}\n")
 }
 
+// AddThird makes member 3 on all networks, with a lower priority than the two. lines are added to all files.
+func (p *Pair) AddThird(lines ...string) {
+	p.t.Helper()
+	p.C = p.member("c", "lan", "wan", "sync")
+	wider := strings.NewReplacer("    - {id: 2, name: gw-b, priority: 100}\n", "    - {id: 2, name: gw-b, priority: 100}\n    - {id: 3, name: gw-c, priority: 90}\n", "/30", "/29")
+	lines = append([]string{"mode: active-up"}, lines...)
+	for i, m := range []*Member{p.A, p.B, p.C} {
+		m.WriteNode(wider.Replace(Extended(i+1, lines...)))
+	}
+}
+
 // AddRoutedWitness makes witness 9 behind the server, which routes. The members reach it through the WAN.
 func (p *Pair) AddRoutedWitness(lines ...string) {
 	p.t.Helper()
