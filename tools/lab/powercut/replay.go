@@ -180,7 +180,7 @@ func judge(d *crashed) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	list, err := f.ReadDir(upgrade.EntriesDir)
+	list, err := f.ReadDir(strings.TrimPrefix(upgrade.EntriesDir, "/"))
 	if err != nil {
 		return "", err
 	}
