@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
+	"encoding/gob"
 	"errors"
 	"fmt"
 	"io"
@@ -39,7 +41,7 @@ func replay(ctx context.Context, o options, m *box.Maker, accel qemu.Accel) erro
 	if err != nil {
 		return err
 	}
-	base, records, err := w.recordUpgrade(ctx)
+	base, records, err := w.recorded(ctx, filepath.Join(dir, "recording"))
 	if err != nil {
 		return err
 	}
@@ -61,6 +63,30 @@ func replay(ctx context.Context, o options, m *box.Maker, accel qemu.Accel) erro
 	fmt.Printf("%d power cuts replayed, %d sectors lost, in %.0f s; the loader would start: %v\n", n, lost, time.Since(t.begin).Seconds(), boots)
 	fmt.Println("in each of them that is a whole image, and so is the one behind it")
 	return nil
+}
+
+// recorded takes the recording of an earlier run with the same -work, or makes
+// one.
+func (w *worker) recorded(ctx context.Context, file string) ([]byte, []nbd.Record, error) {
+	var kept struct {
+		Base    []byte
+		Records []nbd.Record
+	}
+	if f, err := os.Open(file); err == nil {
+		defer f.Close()
+		err := gob.NewDecoder(f).Decode(&kept)
+		return kept.Base, kept.Records, err
+	}
+	var err error
+	if kept.Base, kept.Records, err = w.recordUpgrade(ctx); err != nil {
+		return nil, nil, err
+	}
+	f, err := os.Create(file)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer f.Close()
+	return kept.Base, kept.Records, gob.NewEncoder(f).Encode(kept)
 }
 
 // recordUpgrade runs a box and gives the EFI system partition as it was before,
@@ -226,8 +252,23 @@ func readFile(f *fat32.FileSystem, name string) ([]byte, error) {
 	return io.ReadAll(r)
 }
 
-// storage is the partition as the FAT library wants to see it.
+// storage is the partition as the FAT library wants to see it. The library
+// refuses a partition whose two allocation tables differ, as they do between two
+// writes; firmware reads the first one, so that is shown in place of both.
 type storage struct{ *crashed }
+
+func (s storage) ReadAt(p []byte, off int64) (int, error) {
+	boot := make([]byte, nbd.Sector)
+	if _, err := s.crashed.ReadAt(boot, 0); err != nil {
+		return 0, err
+	}
+	le := binary.LittleEndian
+	first, size := int64(le.Uint16(boot[14:]))*nbd.Sector, int64(le.Uint32(boot[36:]))*nbd.Sector
+	if off >= first+size && off+int64(len(p)) <= first+2*size {
+		off -= size
+	}
+	return s.crashed.ReadAt(p, off)
+}
 
 var _ backend.Storage = storage{}
 

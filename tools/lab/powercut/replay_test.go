@@ -59,6 +59,18 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+// Between the writes of the two allocation tables they differ.
+func TestJudgeReadsTheFirstTable(t *testing.T) {
+	d := partition(t, entry(upgrade.A, 1, "image a"))
+	second := int64(d.base[14])*nbd.Sector + (int64(d.base[36])|int64(d.base[37])<<8)*nbd.Sector
+	if _, err := d.WriteAt(make([]byte, nbd.Sector), second); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := judge(d); err != nil || got != "A good" {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
 func TestApply(t *testing.T) {
 	d := &crashed{base: make([]byte, 8*nbd.Sector), over: make(map[int64][]byte)}
 	fill := func(c byte) []byte { return bytes.Repeat([]byte{c}, nbd.Sector) }
