@@ -47,7 +47,7 @@ func replay(ctx context.Context, o options, m *box.Maker, accel qemu.Accel) erro
 	}
 	fmt.Printf("recorded %d writes and flushes of an upgrade in %.0f s\n", len(records), time.Since(t.begin).Seconds())
 	r := rand.New(rand.NewPCG(o.seed, 99))
-	boots := make(map[string]int)
+	boots, unreadable := make(map[string]int), make(map[string]int)
 	lost, n := 0, 0
 	for ; n < o.replay && ctx.Err() == nil; n++ {
 		at := r.IntN(len(records) + 1)
@@ -59,8 +59,12 @@ func replay(ctx context.Context, o options, m *box.Maker, accel qemu.Accel) erro
 			return fmt.Errorf("cut %d, after %d of %d writes with %d sectors lost: %w", n, at, len(records), gone, err)
 		}
 		boots[slot]++
+		for _, name := range d.unreadable {
+			unreadable[name]++
+		}
 	}
 	fmt.Printf("%d power cuts replayed, %d sectors lost, in %.0f s; the loader would start: %v\n", n, lost, time.Since(t.begin).Seconds(), boots)
+	fmt.Printf("entries caught half removed, which no reader can open: %v\n", unreadable)
 	fmt.Println("in each of them that is a whole image, and so is the one behind it")
 	return nil
 }
@@ -147,6 +151,8 @@ func inside(all []nbd.Record) []nbd.Record {
 type crashed struct {
 	base []byte
 	over map[int64][]byte
+	// unreadable are the entries that judge left out.
+	unreadable []string
 }
 
 func (d *crashed) ReadAt(p []byte, off int64) (int, error) {
@@ -218,7 +224,11 @@ func judge(d *crashed) (string, error) {
 		}
 		text, err := readFile(f, upgrade.EntriesDir+"/"+name)
 		if err != nil {
-			return "", err
+			// An entry that is being removed: its cluster is free already, its name
+			// still there. The loader leaves out what it cannot read; if it can, the
+			// image is still there too, for that is replaced after the removal.
+			d.unreadable = append(d.unreadable, name)
+			continue
 		}
 		entry, err := upgrade.ParseEntry(name, text)
 		if err != nil {
