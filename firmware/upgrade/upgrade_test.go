@@ -268,3 +268,23 @@ func FuzzParseRelease(f *testing.F) {
 	f.Add(v1.Marshal(nil))
 	f.Fuzz(func(t *testing.T, text []byte) { ParseRelease(text) })
 }
+
+// What systemd-boot and boxes with older firmware read. A change here is a new
+// format.
+func TestEntryGolden(t *testing.T) {
+	e := trial(B, 7, 1, 0)
+	e.Size, e.SHA256 = 21_000_000, [32]byte{0xab, 31: 0xcd}
+	const want = `title Twinkeep v1 (slot B)
+sort-key twinkeep
+version 7
+efi /EFI/twinkeep/B.efi
+# board generic-x86_64
+# revision 1
+# release v1
+# size 21000000
+# sha256 ab000000000000000000000000000000000000000000000000000000000000cd
+`
+	if got := string(e.Content()); got != want || e.Name() != "b+1.conf" {
+		t.Errorf("%s:\n%s", e.Name(), got)
+	}
+}

@@ -215,14 +215,16 @@ func (c *counter) Write(p []byte) (int, error) {
 }
 
 // sync makes everything on the partition durable, also the tables of the FAT
-// file system, which fsync of a file does not promise.
+// file system, which fsync of a file does not promise. syncfs alone leaves it in
+// the disk's own cache: FAT has no sync_fs in the kernel, and only its fsync, here
+// of the root folder, flushes the disk.
 func (v Volume) sync() error {
 	d, err := os.Open(v.Root)
 	if err != nil {
 		return err
 	}
 	defer d.Close()
-	if err := unix.Syncfs(int(d.Fd())); err != nil {
+	if err := errors.Join(unix.Syncfs(int(d.Fd())), d.Sync()); err != nil {
 		return fmt.Errorf("write to the EFI system partition: %w", err)
 	}
 	return nil

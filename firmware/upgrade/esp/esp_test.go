@@ -151,7 +151,7 @@ func TestReclaim(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if n, err := reclaimOn(f); n != 0 || err != nil {
+	if n, err := Reclaim(f); n != 0 || err != nil {
 		t.Fatalf("nothing is lost: %d, %v", n, err)
 	}
 	before, _ := os.ReadFile(name)
@@ -177,7 +177,7 @@ func TestReclaim(t *testing.T) {
 			}
 		}
 	}
-	if n, err := reclaimOn(f); n != 100 || err != nil {
+	if n, err := Reclaim(f); n != 100 || err != nil {
 		t.Errorf("freed %d, %v", n, err)
 	}
 	if after, _ := os.ReadFile(name); !bytes.Equal(before, after) {
@@ -204,7 +204,7 @@ func FuzzReclaim(f *testing.F) {
 			t.Fatal(err)
 		}
 		defer g.Close()
-		reclaimOn(g)
+		Reclaim(g)
 	})
 }
 

@@ -19,7 +19,7 @@ func reclaim(device string) error {
 		return err
 	}
 	defer f.Close()
-	n, err := reclaimOn(f)
+	n, err := Reclaim(f)
 	if err != nil || n == 0 {
 		return err
 	}
@@ -80,8 +80,12 @@ func openFAT(dev readerWriterAt) (*fat, error) {
 
 func (f *fat) next(c uint32) uint32 { return binary.LittleEndian.Uint32(f.table[4*c:]) & fatMask }
 
-// reclaimOn returns how many clusters it freed.
-func reclaimOn(dev readerWriterAt) (int, error) {
+// Reclaim frees clusters that no file has on a FAT32 file system that is not
+// mounted, and returns how many there were. It changes nothing else.
+func Reclaim(dev interface {
+	io.ReaderAt
+	io.WriterAt
+}) (int, error) {
 	f, err := openFAT(dev)
 	if err != nil {
 		return 0, err

@@ -8,6 +8,7 @@
 package nbd
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"slices"
 	"sync"
 )
 
@@ -55,6 +57,8 @@ type Disk struct {
 	cached  int64
 	// Writes and Flushes count since the disk was opened.
 	writes, flushes int
+	recording       bool
+	records         []Record
 
 	listener net.Listener
 	conns    map[net.Conn]bool
@@ -137,6 +141,28 @@ func (d *Disk) Cut(r *rand.Rand, keep float64) (sectors, lost int, err error) {
 	}
 	d.pending, d.cached = nil, 0
 	return sectors, lost, nil
+}
+
+// Record is one thing that the machine did: a write, or a flush.
+type Record struct {
+	Off   int64
+	Data  []byte
+	FUA   bool // durable at once
+	Flush bool // everything before is durable
+}
+
+// StartRecording keeps everything that the machine does from now on.
+func (d *Disk) StartRecording() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.recording, d.records = true, nil
+}
+
+// Recorded is what was kept, in order.
+func (d *Disk) Recorded() []Record {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.records)
 }
 
 func (d *Disk) accept() {
@@ -279,6 +305,9 @@ func (d *Disk) write(p []byte, off int64, fua bool) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.writes++
+	if d.recording {
+		d.records = append(d.records, Record{Off: off, Data: bytes.Clone(p), FUA: fua})
+	}
 	if !fua {
 		old := make([]byte, len(p))
 		if _, err := d.f.ReadAt(old, off); err != nil {
@@ -305,5 +334,8 @@ func (d *Disk) flush() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.flushes++
+	if d.recording {
+		d.records = append(d.records, Record{Flush: true})
+	}
 	d.pending, d.cached = nil, 0
 }

@@ -25,7 +25,7 @@ import (
 )
 
 type options struct {
-	n, workers               int
+	n, workers, replay       int
 	image, cache, keys, work string
 	seed                     uint64
 	limit                    time.Duration
@@ -35,6 +35,7 @@ func main() {
 	var o options
 	flag.IntVar(&o.n, "n", 200, "number of power cuts")
 	flag.IntVar(&o.workers, "workers", 2, "boxes at the same time")
+	flag.IntVar(&o.replay, "replay", 0, "record one upgrade instead, and check so many power cuts in it without booting them")
 	flag.StringVar(&o.image, "image", "build/disk", "folder that make image has filled")
 	flag.StringVar(&o.cache, "cache", "build/cache", "cache of the image builder")
 	flag.StringVar(&o.keys, "keys", "build/keys", "folder of the keys")
@@ -118,6 +119,9 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	fmt.Printf("seed %d, %v\n", o.seed, accel)
+	if o.replay > 0 {
+		return replay(ctx, o, m, accel)
+	}
 	t := &tally{begin: time.Now(), cuts: make(map[string]int), slots: make(map[string]int), left: o.n}
 	var wg sync.WaitGroup
 	for i := range o.workers {
