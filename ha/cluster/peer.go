@@ -36,6 +36,8 @@ type peer struct {
 	// ourselves, and when it said so.
 	vouched   uint64
 	vouchedAt Instant
+	// heldAt is when another member said so last that took it for the holder as well.
+	heldAt Instant
 
 	view wire.Beat // the newest accepted heartbeat
 	gone string    // why it is not alive
@@ -51,7 +53,7 @@ type heard struct {
 }
 
 func newPeer(c Member) *peer {
-	return &peer{id: c.ID, priority: c.Priority, lastOn: -1, gone: "never heard", echoSent: longAgo, echoAt: longAgo, rumourAt: longAgo}
+	return &peer{id: c.ID, priority: c.Priority, lastOn: -1, gone: "never heard", echoSent: longAgo, echoAt: longAgo, rumourAt: longAgo, heldAt: longAgo}
 }
 
 // maxRetired bounds the memory of ended boots. An older recording fails the echo as well.
@@ -122,6 +124,7 @@ func (m *Machine) receive(iface int, b wire.Beat) {
 	}
 	if b.Has(wire.Holder) {
 		p.gone = ""
+		m.yieldUntil = min(m.yieldUntil, m.now) // the hand-over is done
 	}
 	if b.Has(wire.Holder) && !wasHolder && m.lastHolder != p.id {
 		m.lastHolder = p.id
@@ -215,15 +218,18 @@ func (m *Machine) hearsay(b wire.Beat) {
 		}
 		if p != nil && p.nonce != 0 && p.nonce == h.Nonce && h.Member != b.Member && h.Seq > max(p.view.Seq, p.vouched) {
 			p.vouched, p.vouchedAt = h.Seq, m.now
+			if b.Vote == p.id {
+				p.heldAt = m.now
+			}
 		}
 	}
 }
 
-// heldElsewhere is the member that holds the role as others say, when it is silent here: it held it last and others have
-// heard it within the dead time, or others take it for the holder and it never said so here. The role is not vacant
+// heldElsewhere is the member that holds the role as others say, when it is silent here: it held it last and others,
+// who take it for the holder, have heard it within the dead time, or others take it for the holder and it never said so here. The role is not vacant
 // then. Nil otherwise.
 func (m *Machine) heldElsewhere() *peer {
-	if p := m.peer(m.lastHolder); p != nil && !p.alive && p.vouched != 0 && m.now.Sub(p.vouchedAt) < m.cfg.Timing.Dead {
+	if p := m.peer(m.lastHolder); p != nil && !p.alive && p.nonce != 0 && m.now.Sub(p.heldAt) < m.cfg.Timing.Dead {
 		return p
 	}
 	for _, p := range m.others {
@@ -249,6 +255,9 @@ func (m *Machine) farewell(iface int, p *peer, b wire.Beat) {
 		m.announceAgain() // it may have held the role until now
 	}
 	p.departed, p.orderly = b.Nonce, b.Has(wire.Yielding)
+	if p.id == m.successorID {
+		m.yieldUntil = min(m.yieldUntil, m.now) // there is nobody to yield to
+	}
 	m.retire(p)
 	m.bury(p, fmt.Sprintf("%s said farewell on %s", m.name(p.id), m.cfg.Interfaces[iface].Name))
 }

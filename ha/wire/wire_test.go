@@ -140,7 +140,7 @@ func TestRefusals(t *testing.T) {
 	change := func(f func(b []byte) []byte) []byte { return f(bytes.Clone(good)) }
 	seal := func(b Beat) []byte { return AppendFrame(nil, sampleEnvelope, key(t).Seal(b.Append(nil))) }
 	bad := sample
-	bad.Member = 9
+	bad.Member = MaxID + 1
 	term := sample
 	term.Term = MaxTerm + 1
 	order := sample
@@ -166,7 +166,7 @@ func TestRefusals(t *testing.T) {
 		{"flipped payload bit", change(func(b []byte) []byte { b[60] ^= 1; return b }), BadTag},
 		{"flipped tag bit", change(func(b []byte) []byte { b[len(b)-1] ^= 1; return b }), BadTag},
 		{"oversized", AppendFrame(nil, sampleEnvelope, make([]byte, MaxPayload+1)), Oversized},
-		{"member 9", seal(bad), Malformed},
+		{"member 12", seal(bad), Malformed},
 		{"unknown order", seal(order), Malformed},
 		{"term beyond the highest", seal(term), Malformed},
 		{"payload longer than its lengths", AppendFrame(nil, sampleEnvelope, key(t).Seal(append(sample.Append(nil), 0))), Oversized},
