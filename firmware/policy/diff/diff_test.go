@@ -29,7 +29,7 @@ func TestOf(t *testing.T) {
 		t.Errorf("a policy differs from itself: %v", got)
 	}
 	changed := strings.NewReplacer(
-		"lease: 40ms, dead: 60ms", "lease: 50ms, dead: 80ms",
+		"lease: 40ms, dead: 60ms", "lease: 50ms, dead: 90ms",
 		"vips: [10.2.0.1]", "vips: [10.2.0.9, 10.2.0.10]",
 		"addresses: {1: 192.0.2.2/24, 2: 192.0.2.3/24}", "addresses: {1: 192.0.2.2/24, 2: 192.0.2.4/24}",
 		"  - {to: 10.9.0.0/16, via: 10.1.0.254}\n", "  - {to: 10.9.0.0/16, via: 10.1.0.253}\n  - {to: 10.8.0.0/16, via: 10.1.0.254}\n",
@@ -49,7 +49,7 @@ func TestOf(t *testing.T) {
 	}
 	want := []string{
 		"~ cluster timing lease: 40ms → 50ms",
-		"~ cluster timing dead: 60ms → 80ms",
+		"~ cluster timing dead: 60ms → 90ms",
 		"~ cluster lock after: failover → never",
 		"+ cluster witness: address 198.51.100.9",
 		"~ interface G2 addresses 2: 192.0.2.3/24 → 192.0.2.4/24",
