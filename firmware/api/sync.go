@@ -103,6 +103,11 @@ func (c *Client) Sync(ctx context.Context) (SyncStatus, error) {
 	return get[SyncStatus](ctx, c, StatesyncdSocket, "/v1/status")
 }
 
+// SyncRole tells state sync that the role has changed, so that it asks had at once.
+func (c *Client) SyncRole(ctx context.Context) error {
+	return c.call(ctx, StatesyncdSocket, http.MethodPost, "/v1/role", nil, nil)
+}
+
 // SyncBarrier waits until every peer that is in sync has what this member's kernel has reported so far.
 func (c *Client) SyncBarrier(ctx context.Context, timeout time.Duration) (r BarrierReply, err error) {
 	err = c.call(ctx, StatesyncdSocket, http.MethodPost, "/v1/barrier", Barrier{TimeoutMS: int(timeout.Milliseconds())}, &r)

@@ -3,10 +3,22 @@ package had
 import (
 	"context"
 	"strings"
+	"time"
 
 	"github.com/twinkeep/twinkeep/firmware/api"
 	"github.com/twinkeep/twinkeep/ha/cluster"
 )
+
+// role tells state sync of a change of the role. It asks by itself ten times a second, so nothing is lost when it does not
+// hear.
+func role(o Options) func() {
+	client := api.NewClient(o.RunDir)
+	return func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = client.SyncRole(ctx)
+	}
+}
 
 // barrier asks state sync whether the peers have every connection, before the role is handed over. Without an answer the
 // role moves all the same, and the journal says what may be lost.

@@ -113,7 +113,7 @@ func (d *daemon) prepare() (m *member.Member, late []string, err error) {
 	cfg, late, err := config(n)
 	if err == nil {
 		cfg.StateDir, cfg.RunDir, cfg.Log = d.StateDir, d.RunDir, d.Log
-		cfg.Barrier = barrier(d.Options)
+		cfg.Barrier, cfg.Role = barrier(d.Options), role(d.Options)
 		if down, yes := d.keptDown(); yes {
 			cfg.Devices = append(cfg.Devices, down)
 		}

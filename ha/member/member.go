@@ -57,6 +57,8 @@ type Config struct {
 	Mode           cluster.Mode
 	Interfaces     []Interface
 	Devices        []cluster.Device // reports from before, taken in first
+	// Role, if not nil, is called after this member took or lost the role, in a goroutine of its own.
+	Role func()
 	// Barrier, if not nil, returns when the successor has every connection, or cannot; a planned hand-over waits for it.
 	Barrier  func(ctx context.Context, successor uint8)
 	StateDir string // the term is kept here
@@ -414,11 +416,14 @@ func (m *Member) handle(f *received) {
 
 // step lets the machine decide and does what it says.
 func (m *Member) step(in cluster.Input) {
-	now := m.now()
+	now, held := m.now(), m.machine.Holds()
 	for _, a := range m.machine.Step(now, in) {
 		m.act(now, a)
 	}
 	m.recordChange(now)
+	if m.cfg.Role != nil && m.machine.Holds() != held {
+		go m.cfg.Role()
+	}
 	for len(m.queue) > 0 {
 		next := m.queue[0]
 		m.queue = m.queue[1:]
