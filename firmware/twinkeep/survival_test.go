@@ -139,6 +139,7 @@ func TestConnectionsSurvive(t *testing.T) {
 	p.A.Start()
 	p.WaitStates("STANDBY", "ACTIVE")
 	p.Wait("the returned member to be in sync", inSync)
+	p.WaitSync(p.A)
 	if _, err := api.NewClient(p.B.Run()).Deactivate(context.Background()); err != nil {
 		t.Fatal(err)
 	}

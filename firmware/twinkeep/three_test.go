@@ -16,6 +16,7 @@ func three(t *testing.T, lines ...string) *pair.Pair {
 	p.Wait("the third", func() bool {
 		return p.C.Status().State == "STANDBY" && len(p.C.Status().Peers) == 2 && p.A.Status().Peers[1].Alive
 	})
+	p.WaitSync(p.C)
 	return p
 }
 
@@ -35,6 +36,8 @@ func TestThreeMembers(t *testing.T) {
 	p.A.Start()
 	p.B.Start()
 	p.WaitStates("STANDBY", "STANDBY")
+	p.WaitSync(p.A)
+	p.WaitSync(p.B)
 	operate(t, p.C, true, "cluster", "failover", "--to", "gw-b")
 	p.WaitStates("STANDBY", "ACTIVE")
 	onlyOwners(t, stop(), "a", "b", "c", "b")

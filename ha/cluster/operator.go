@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/twinkeep/twinkeep/ha/wire"
@@ -41,12 +42,16 @@ func (m *Machine) deactivate(in Deactivate) {
 			s = m.peers[in.To]
 		}
 		if s == nil {
-			m.reply(false, fmt.Sprintf("%s is not a peer that is alive, fit and on standby; this member stays active", m.name(in.To)))
+			m.reply(false, fmt.Sprintf("%s: %s; this member stays active", m.name(in.To), m.whyNot(m.peer(in.To))))
 			return
 		}
 	}
 	if s == nil {
-		m.reply(false, "no peer is alive, fit and on standby; this member stays active")
+		why := make([]string, len(m.others))
+		for i, p := range m.others {
+			why[i] = m.name(p.id) + ": " + m.whyNot(p)
+		}
+		m.reply(false, fmt.Sprintf("no peer can take over (%s); this member stays active", strings.Join(why, "; ")))
 		return
 	}
 	m.reply(true, fmt.Sprintf("handing over to %s", m.name(s.id)))
@@ -198,4 +203,23 @@ func onOff(on bool) string {
 		return "on"
 	}
 	return "off"
+}
+
+// whyNot says why a peer cannot take over from this member.
+func (m *Machine) whyNot(p *peer) string {
+	switch {
+	case p == nil:
+		return "there is no such peer"
+	case p.id > MaxMembers:
+		return "a witness"
+	case !p.alive:
+		return "not heard"
+	case p.view.State != wire.Standby && p.view.State != wire.Down:
+		return "it is " + p.view.State.String()
+	case !p.view.Has(wire.InSync):
+		return "not in sync with this member yet, see 'sync'"
+	case p.view.Has(wire.Yielding):
+		return "it has just given the role away"
+	}
+	return fmt.Sprintf("less fit than this member (demotion %d, here %d)", p.view.Demotion, m.demotion())
 }

@@ -282,12 +282,33 @@ func (p *Pair) WaitStates(a, b string) {
 	})
 }
 
-// StartBoth starts both and waits until A is active and B on standby.
+// StartBoth starts both and waits until A is active and B on standby, in sync.
 func (p *Pair) StartBoth() {
 	p.t.Helper()
 	p.A.Start()
 	p.B.Start()
 	p.WaitStates("ACTIVE", "STANDBY")
+	p.WaitSync(p.B)
+}
+
+// WaitSync waits until a member that is on standby has every connection, and the others know that.
+func (p *Pair) WaitSync(m *Member) {
+	p.t.Helper()
+	p.Wait("member "+m.Name+" in sync", func() bool {
+		log := m.Log()
+		if strings.LastIndex(log, "in sync: equal") < strings.LastIndex(log, "run: statesyncd is ready") {
+			return false // it has not looked since its start
+		}
+		s := m.Status()
+		for _, other := range p.all() {
+			for _, q := range other.Status().Peers {
+				if q.Member == s.Member && q.Alive && !q.InSync {
+					return false
+				}
+			}
+		}
+		return s.InSync
+	})
 }
 
 func (p *Pair) all() []*Member {
