@@ -3,18 +3,9 @@ package cluster
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/twinkeep/twinkeep/ha/wire"
-)
-
-// Weights of problems in the demotion. A problem of the sync interface alone must never cost the role
-// (reference/vendors.md §1.4): fitness is compared in steps of weightInterface.
-const (
-	weightSync      = 1
-	weightInterface = 16
-	weightDevice    = 16
 )
 
 // Machine is one member's view of the cluster and its role in it. See the package documentation for the
@@ -102,16 +93,6 @@ type Machine struct {
 	out []Action
 }
 
-type link struct{ up, missing, known, ignored bool }
-
-// refusal limits how often a refused frame is logged.
-type refusal struct {
-	count  uint64
-	quiet  Instant       // no further log before this
-	wait   time.Duration // grows with every log, up to maxLogPeriod
-	muffle uint64        // not logged since the last one
-}
-
 // Failover is one change of the holder as this member saw it.
 type Failover struct {
 	At     Instant
@@ -134,13 +115,6 @@ const cededFor = 3
 // ShutMargin is added to how long a shut order stands in the kernel: one jiffy at the slowest tick (HZ=100). A driver whose
 // order left later than that says so, see [ShutLate].
 const ShutMargin = 10 * time.Millisecond
-
-// logPeriod is the least time between two logs of the same refusal; it doubles up to maxLogPeriod, for a
-// neighbour cluster or a mirrored port is there for months.
-const (
-	logPeriod    = 10 * time.Second
-	maxLogPeriod = time.Hour
-)
 
 // New starts a member in INIT. It returns an error when cfg is not valid.
 func New(cfg Config, now Instant) (*Machine, error) {
@@ -375,66 +349,6 @@ func (m *Machine) recordFailover(holder uint8, why string) {
 	}
 }
 
-// demotion is how unfit this member is: 0 is fit.
-func (m *Machine) demotion() uint16 {
-	if m.witness() || m.lockdown() {
-		return wire.Ineligible
-	}
-	sum := 0
-	for i, l := range m.links {
-		if l.known && !l.up && !l.ignored {
-			if m.cfg.Interfaces[i].Sync {
-				sum += weightSync
-			} else {
-				sum += weightInterface
-			}
-		}
-	}
-	sum += weightDevice * m.failing()
-	return uint16(min(sum, int(wire.Ineligible)-1))
-}
-
-func (m *Machine) setLink(in Link) {
-	if in.Interface < 0 || in.Interface >= len(m.links) {
-		return
-	}
-	l := &m.links[in.Interface]
-	was := *l
-	*l = link{up: in.Up, missing: in.Missing, known: true, ignored: l.ignored}
-	if was == *l || (!was.known && in.Up) {
-		return
-	}
-	name := m.cfg.Interfaces[in.Interface].Name
-	switch {
-	case in.Missing:
-		m.log(Error, EvLink, "interface "+name+" is missing")
-	case in.Up:
-		m.log(Notice, EvLink, "interface "+name+": carrier is back")
-	default:
-		m.log(Warning, EvLink, "interface "+name+": no carrier")
-	}
-}
-
-// problems lists everything that counts in the demotion, for people.
-func (m *Machine) problems() []string {
-	var out []string
-	for i, l := range m.links {
-		switch {
-		case l.ignored:
-		case l.known && l.missing:
-			out = append(out, "interface "+m.cfg.Interfaces[i].Name+": missing")
-		case l.known && !l.up:
-			out = append(out, "interface "+m.cfg.Interfaces[i].Name+": no carrier")
-		}
-	}
-	for _, d := range m.devices {
-		if s := d.state(); s == DeviceProblem || s == DeviceLockdown {
-			out = append(out, strings.TrimSuffix(d.Name+": "+d.text(), ": "))
-		}
-	}
-	return out
-}
-
 func (m *Machine) announceDue() {
 	if m.now < m.announceAt || !m.active() {
 		return
@@ -453,45 +367,6 @@ func (m *Machine) announceAgain() {
 	m.emit(Announce{})
 	m.announceStep = 0
 	m.announceAt = m.now.Add(announceAfter[0])
-}
-
-// refuse counts a refused frame and logs it at a limited rate.
-func (m *Machine) refuse(iface int, r wire.Reason, detail string) {
-	c := m.refused[r]
-	if c == nil {
-		c = &refusal{}
-		m.refused[r] = c
-	}
-	c.count++
-	c.muffle++
-	if m.now < c.quiet {
-		return
-	}
-	c.wait = min(max(2*c.wait, logPeriod), maxLogPeriod)
-	c.quiet = m.now.Add(c.wait)
-	on := "?"
-	if iface >= 0 && iface < len(m.cfg.Interfaces) {
-		on = m.cfg.Interfaces[iface].Name
-	}
-	if detail == "" {
-		detail = remedies[r]
-	}
-	name := EvRefused
-	if r == wire.Myself {
-		name = EvMyself
-	}
-	m.log(Warning, name, strings.TrimRight(fmt.Sprintf("%s: %d frame(s) refused on %s. %s", r, c.muffle, on, detail), " "))
-	c.muffle = 0
-}
-
-// remedies say what to do about a refusal.
-var remedies = map[wire.Reason]string{
-	wire.TTLTooLow: "It passed a router; heartbeats must stay on the link.",
-	wire.BadTag:    "The sender has another cluster key, or is another cluster with our cluster ID; compare the keys, or change the cluster ID.",
-	wire.Foreign:   "Another cluster shares this network; that is fine, its ID differs from ours.",
-	wire.Unknown:   "A member that our node file does not list has our cluster key; add it or take the key away.",
-	wire.Myself:    "Our own heartbeats come back: a mirrored port, a loop, or two members with the same member ID. Compare 'member' in the node files and look for port mirroring.",
-	wire.Replay:    "Old heartbeats arrive again: a mirrored port, a loop, or somebody replays a recording.",
 }
 
 func (m *Machine) emit(a Action) { m.out = append(m.out, a) }
