@@ -35,9 +35,11 @@ func TestJoinAndFollow(t *testing.T) {
 		t.Errorf("barrier: %+v, %v", r, err)
 	}
 	t.Logf("barrier took %v", time.Duration(r.Took))
-	if s := b.sync(); s.Entries != 2999 || s.Peers[0].Via != "sync" || s.Stats.Repairs == 0 {
+	if s := b.sync(); s.Entries != 2999 || s.Stats.Repairs == 0 {
 		t.Errorf("%+v", s)
 	}
+	// A busy machine can be late on the sync interface; then another one serves until it is there.
+	l.wait("the sync interface to carry the stream", func() bool { s := b.sync(); return len(s.Peers) == 1 && s.Peers[0].Via == "sync" })
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if n := len(b.reports); n == 0 || !b.reports[n-1].InSync || b.reports[0].InSync {
