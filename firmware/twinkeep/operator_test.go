@@ -92,8 +92,9 @@ func TestPrimaryUpMode(t *testing.T) {
 	p.A.Start()
 	p.WaitStates("STANDBY", "ACTIVE")
 	p.WaitStates("ACTIVE", "STANDBY")
-	if !strings.Contains(p.A.Log(), "Master role reclaimed by expected master") || p.A.Status().Mode != "primary-up" {
-		t.Errorf("mode %s\n%s", p.A.Status().Mode, p.A.Log())
+	p.Wait("the event", func() bool { return strings.Contains(p.A.Log(), "Master role reclaimed by expected master") })
+	if mode := p.A.Status().Mode; mode != "primary-up" {
+		t.Errorf("mode %s", mode)
 	}
 }
 

@@ -34,9 +34,7 @@ func TestSyncState(t *testing.T) {
 	if d := time.Since(began); d < 2*time.Second {
 		t.Errorf("not in sync after %v of silence", d)
 	}
-	if !strings.Contains(p.B.Log(), "not in sync: the state replication has not reported for 3s") {
-		t.Error("no reason in the log")
-	}
+	p.Wait("the reason in the log", func() bool { return strings.Contains(p.B.Log(), "not in sync: the state replication has not reported for 3s") })
 	say(true, "")
 	p.Wait("a to know", inSync)
 	operate(t, p.A, true, "ha", "-deactivate")
