@@ -34,7 +34,9 @@ func TestSyncState(t *testing.T) {
 	if d := time.Since(began); d < 2*time.Second {
 		t.Errorf("not in sync after %v of silence", d)
 	}
-	p.Wait("the reason in the log", func() bool { return strings.Contains(p.B.Log(), "not in sync: the state replication has not reported for 3s") })
+	p.Wait("the reason in the log", func() bool {
+		return strings.Contains(p.B.Log(), "not in sync: the state replication has not reported for 3s")
+	})
 	say(true, "")
 	p.Wait("a to know", inSync)
 	operate(t, p.A, true, "ha", "-deactivate")
