@@ -160,6 +160,27 @@ func (m *Member) Start() {
 	}
 }
 
+// dump puts into the log where the member's processes are, in the kernel and in Go: it does not answer. They end by it.
+func (m *Member) dump() {
+	if m.cmd == nil {
+		return
+	}
+	for _, pid := range m.pids() {
+		tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", pid))
+		cmdline, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		fmt.Fprintf(m.log, "--- process %d: %q\n", pid, cmdline)
+		for _, task := range tasks {
+			stat, _ := os.ReadFile(filepath.Join(task, "stat"))
+			stack, _ := os.ReadFile(filepath.Join(task, "stack"))
+			fmt.Fprintf(m.log, "thread: %.100s\n%s", stat, stack)
+		}
+	}
+	for _, pid := range m.pids() {
+		syscall.Kill(pid, syscall.SIGQUIT) // Go prints its goroutines
+	}
+	time.Sleep(time.Second)
+}
+
 // Stop ends the member in an orderly way.
 func (m *Member) Stop() {
 	m.t.Helper()
@@ -269,6 +290,9 @@ func (p *Pair) Wait(what string, cond func() bool) {
 	var logs strings.Builder
 	for _, m := range p.all() {
 		s := m.Status()
+		if s.State == "" {
+			m.dump()
+		}
 		fmt.Fprintf(&logs, "\n--- member %s: %s, %s\n%s", m.Name, s.State, s.Reason, m.Log())
 	}
 	p.t.Fatalf("waited 30s for: %s%s", what, logs.String())
