@@ -48,13 +48,13 @@ func (m *Machine) merit() merit {
 }
 
 func (p *peer) merit() merit {
-	v := p.view
+	v := &p.view
 	return merit{demotion: v.Demotion, inSync: v.Has(wire.InSync), connections: v.Connections, priority: v.Priority, serial: v.Serial, id: p.id}
 }
 
 func (m *Machine) priority() uint8 {
-	for _, c := range m.cfg.Members {
-		if c.ID == m.cfg.Self {
+	for i := range m.cfg.Members {
+		if c := &m.cfg.Members[i]; c.ID == m.cfg.Self {
 			return c.Priority
 		}
 	}
@@ -63,7 +63,7 @@ func (m *Machine) priority() uint8 {
 
 // candidate reports whether a peer could take the role now.
 func (p *peer) candidate() bool {
-	v := p.view
+	v := &p.view
 	return p.alive && v.Demotion != wire.Ineligible && !v.Has(wire.Yielding) && (v.State == wire.Standby || v.State == wire.Down || v.State == wire.Init)
 }
 

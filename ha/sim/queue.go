@@ -10,8 +10,7 @@ type event struct {
 	from  uint8 // ID of the sender of a frame
 	to    *Node
 	sent  cluster.Instant
-	in    cluster.Input // what a frame says, when it was decoded already
-	data  []byte        // or its bytes
+	frame *frame
 	f     func()
 }
 
@@ -34,25 +33,28 @@ type queue struct {
 }
 
 type ticket struct {
-	at     cluster.Instant
-	serial uint64
-	slot   uint32
+	at    cluster.Instant
+	order uint64 // serial and slot
 }
 
-func (t *ticket) before(u *ticket) bool { return t.at < u.at || t.at == u.at && t.serial < u.serial }
+// slotBits is how many bits of a ticket's order are its slot: as many events can wait, and 2^40 in a world.
+const slotBits = 24
+
+func (t *ticket) before(u *ticket) bool { return t.at < u.at || t.at == u.at && t.order < u.order }
 
 // due reports whether there is an event until end.
 func (q *queue) due(end cluster.Instant) bool { return len(q.heap) > 0 && q.heap[0].at <= end }
 
-func (q *queue) push(e event) {
+func (q *queue) push(e *event) {
 	q.serial++
-	t := ticket{at: e.at, serial: q.serial, slot: uint32(len(q.slots))}
+	slot := uint32(len(q.slots))
 	if n := len(q.free); n > 0 {
-		t.slot, q.free = q.free[n-1], q.free[:n-1]
-		q.slots[t.slot] = e
+		slot, q.free = q.free[n-1], q.free[:n-1]
+		q.slots[slot] = *e
 	} else {
-		q.slots = append(q.slots, e)
+		q.slots = append(q.slots, *e)
 	}
+	t := ticket{at: e.at, order: q.serial<<slotBits | uint64(slot)}
 	q.heap = append(q.heap, t)
 	i := len(q.heap) - 1
 	for i > 0 {
@@ -89,8 +91,9 @@ func (q *queue) pop() event {
 	if last > 0 {
 		q.heap[i] = t
 	}
-	e := q.slots[first.slot]
-	q.slots[first.slot] = event{} // let go of what it points to
-	q.free = append(q.free, first.slot)
+	slot := uint32(first.order & (1<<slotBits - 1))
+	e := q.slots[slot]
+	q.slots[slot].f = nil // let go of what it refers to
+	q.free = append(q.free, slot)
 	return e
 }
