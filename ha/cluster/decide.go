@@ -67,15 +67,19 @@ func (p *peer) candidate() bool {
 	return p.alive && v.Demotion != wire.Ineligible && !v.Has(wire.Yielding) && (v.State == wire.Standby || v.State == wire.Down || v.State == wire.Init)
 }
 
-// holder is an alive peer that says it holds the role: the better one if there are several.
+// holder is an alive peer that says it holds the role: the better one if there are several. It is asked for several
+// times in every Step and looked for only when a peer that holds the role has been heard, or was lost.
 func (m *Machine) holder() *peer {
-	var best *peer
+	if m.holderKnown {
+		return m.heldBy
+	}
+	m.heldBy, m.holderKnown = nil, true
 	for _, p := range m.others {
-		if p.alive && p.view.Has(wire.Holder) && (best == nil || p.merit().compare(best.merit()) > 0) {
-			best = p
+		if p.alive && p.view.Has(wire.Holder) && (m.heldBy == nil || p.merit().compare(m.heldBy.merit()) > 0) {
+			m.heldBy = p
 		}
 	}
-	return best
+	return m.heldBy
 }
 
 // successor is the best peer that could take over from this member right now, nil if there is none.

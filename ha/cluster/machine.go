@@ -63,8 +63,6 @@ type Machine struct {
 	announceAt   Instant
 	announceStep int
 
-	// sent is when our last heartbeats were sent, by sequence.
-	sent [sentRing]Instant
 	// ballot is whom this member supports, from voteFrom on; a vote for it counts when it echoes more than voteFloor,
 	// our sequence when we claimed the role last without still doing so (claimed).
 	ballot    ballot
@@ -81,6 +79,8 @@ type Machine struct {
 
 	peers       [MaxID + 1]*peer // by ID, nil where there is none
 	others      []*peer          // the same, without gaps
+	heldBy      *peer            // see holder
+	holderKnown bool
 	links       []link
 	devices     []*device // in the order of their names
 	connections uint32
@@ -92,6 +92,9 @@ type Machine struct {
 
 	out  []Action
 	told []wire.Heard // whom the heartbeats of out say that we hear
+
+	// sent is when our last heartbeats were sent, by sequence.
+	sent [sentRing]Instant
 }
 
 // Failover is one change of the holder as this member saw it.

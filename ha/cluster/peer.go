@@ -106,6 +106,9 @@ func (m *Machine) receive(iface int, b *wire.Beat) {
 	if b.Has(wire.Ceded) && !(p.alive && p.view.Has(wire.Ceded)) && m.active() {
 		m.announceAgain() // switches may point at it
 	}
+	if p.view.Has(wire.Holder) || b.Has(wire.Holder) {
+		m.holderKnown = false
+	}
 	p.view = *b
 	p.view.Heard, p.view.Extension = nil, nil // their memory may be used again
 	if !p.alive {
@@ -271,7 +274,7 @@ func (m *Machine) bury(p *peer, why string) {
 	if !p.alive {
 		return
 	}
-	p.alive, p.gone = false, why
+	p.alive, p.gone, m.holderKnown = false, why, false
 	what := "stays " + m.state.String()
 	if p.view.Has(wire.Holder) && !m.active() {
 		what = "was the active member"

@@ -23,7 +23,10 @@ const (
 	evWake            // to's process gets the CPU back
 )
 
-// queue is a binary heap of events, ordered by time, then by when they were put in. The heap itself has no
+// ary is how many children a place in the heap has.
+const ary = 4
+
+// queue is a heap of events, ordered by time, then by when they were put in. The heap itself has no
 // pointers and the events stay in their slots, so that moving in it is cheap.
 type queue struct {
 	heap   []ticket
@@ -58,7 +61,7 @@ func (q *queue) push(e *event) {
 	q.heap = append(q.heap, t)
 	i := len(q.heap) - 1
 	for i > 0 {
-		up := (i - 1) / 2
+		up := (i - 1) / ary
 		if !t.before(&q.heap[up]) {
 			break
 		}
@@ -72,24 +75,28 @@ func (q *queue) push(e *event) {
 func (q *queue) pop() event {
 	first, last := q.heap[0], len(q.heap)-1
 	t := q.heap[last]
-	q.heap = q.heap[:last]
+	heap := q.heap[:last]
+	q.heap = heap
 	i := 0
 	for {
-		down := 2*i + 1
+		down := ary*i + 1
 		if down >= last {
 			break
 		}
-		if down+1 < last && q.heap[down+1].before(&q.heap[down]) {
-			down++
+		least := heap[down]
+		for j, end := down+1, min(down+ary, last); j < end; j++ {
+			if heap[j].before(&least) {
+				least, down = heap[j], j
+			}
 		}
-		if !q.heap[down].before(&t) {
+		if !least.before(&t) {
 			break
 		}
-		q.heap[i] = q.heap[down]
+		heap[i] = least
 		i = down
 	}
 	if last > 0 {
-		q.heap[i] = t
+		heap[i] = t
 	}
 	slot := uint32(first.order & (1<<slotBits - 1))
 	e := q.slots[slot]
