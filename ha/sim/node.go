@@ -313,7 +313,7 @@ func (n *Node) act(a cluster.Action) {
 		n.disk = uint64(a)
 		n.w.checkKept(n, uint64(a))
 	case cluster.Log:
-		n.Logs = append(n.Logs, a)
+		n.Logs, n.w.stir = append(n.Logs, a), n.w.Now
 		if n.w.Trace != nil {
 			n.w.trace("%s %-7s %s: %s", gw(n.ID), a.Severity, a.Name, a.Text)
 		}
@@ -355,6 +355,9 @@ func (n *Node) send(a *cluster.Send) {
 	} else if o != wire.NoOrder {
 		n.shutLate = n.local().Sub(n.decided)
 		n.late = n.late || n.shutLate > cluster.ShutMargin
+	}
+	if a.Beat.Flags&stirring != 0 {
+		w.stir = w.Now
 	}
 	w.checkBeat(n, &a.Beat)
 	w.transmit(n, a.Interface, &a.Beat)

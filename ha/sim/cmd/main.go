@@ -10,6 +10,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"runtime/pprof"
 	"time"
 
 	"github.com/twinkeep/twinkeep/ha/sim"
@@ -22,6 +23,7 @@ func main() {
 	members := flag.Int("members", 0, "members of every cluster, 2..8; 0: by chance")
 	strict := flag.Bool("strict", false, "one-way deafness and frozen clocks count as violations too")
 	replay := flag.String("replay", "", "tell one history: a seed, a file, or JSON")
+	profile := flag.String("cpuprofile", "", "write a CPU profile of the run to a file")
 	digest := flag.Bool("digest", false, "print a digest of each history; a change for speed alone leaves them as they are")
 	flag.Parse()
 	if *members != 0 && (*members < 2 || *members > 8) {
@@ -51,6 +53,19 @@ func main() {
 	r := sim.Run{First: *seed, Count: *n, Members: *members, Strict: *strict}
 	if *soak > 0 {
 		r.Count, r.For = 1<<62, *soak
+	}
+	if *profile != "" {
+		f, err := os.Create(*profile)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(2)
+		}
+		defer f.Close()
+		if err := pprof.StartCPUProfile(f); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(2)
+		}
+		defer pprof.StopCPUProfile()
 	}
 	last := time.Now()
 	r.Progress = func(s sim.Stats) {
