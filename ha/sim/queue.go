@@ -1,6 +1,10 @@
 package sim
 
-import "github.com/twinkeep/twinkeep/ha/cluster"
+import (
+	"math/bits"
+
+	"github.com/twinkeep/twinkeep/ha/cluster"
+)
 
 // event is one thing that will happen: a frame that arrives, a timer, or a call of the story.
 type event struct {
@@ -43,7 +47,12 @@ type ticket struct {
 // slotBits is how many bits of a ticket's order are its slot: as many events can wait, and 2^40 in a world.
 const slotBits = 24
 
-func (t *ticket) before(u *ticket) bool { return t.at < u.at || t.at == u.at && t.order < u.order }
+// before compares without a branch, whose outcome the CPU could only guess.
+func (t *ticket) before(u *ticket) bool {
+	_, borrow := bits.Sub64(t.order, u.order, 0)
+	_, borrow = bits.Sub64(uint64(t.at), uint64(u.at), borrow)
+	return borrow != 0
+}
 
 // due reports whether there is an event until end.
 func (q *queue) due(end cluster.Instant) bool { return len(q.heap) > 0 && q.heap[0].at <= end }
@@ -83,17 +92,17 @@ func (q *queue) pop() event {
 		if down >= last {
 			break
 		}
-		least := heap[down]
+		least := down
 		for j, end := down+1, min(down+ary, last); j < end; j++ {
-			if heap[j].before(&least) {
-				least, down = heap[j], j
+			if heap[j].before(&heap[least]) {
+				least = j
 			}
 		}
-		if !least.before(&t) {
+		if !heap[least].before(&t) {
 			break
 		}
-		heap[i] = least
-		i = down
+		heap[i] = heap[least]
+		i = least
 	}
 	if last > 0 {
 		heap[i] = t
