@@ -108,7 +108,7 @@ func (w *World) rests() bool {
 			return false
 		}
 	}
-	return w.active == 0 && bits.OnesCount8(w.gates) == 1 && w.doubt.winner == 0 && w.Now.Sub(max(w.edge, w.stir, w.since)) > restTime*w.timing.Dead
+	return w.active == 0 && len(w.awaited) == 0 && bits.OnesCount8(w.gates) == 1 && w.doubt.winner == 0 && w.Now.Sub(max(w.edge, w.stir, w.since)) > restTime*w.timing.Dead
 }
 
 // advance moves time, from one change of a gate to the next.
