@@ -21,6 +21,7 @@ const (
 	Corrupt   Kind = "corrupt"     // Value: probability that a frame arrives damaged; Interface
 	Cut       Kind = "cut"         // Member to Peer, one way; Interface
 	Partition Kind = "partition"   // Side against all others, both ways, all interfaces; Peer, if not 0, is in touch with both
+	Isolate   Kind = "isolate"     // Member against all others but Peer, all interfaces; Value 1: only what it sends, 2: only what it would hear
 	Mirror    Kind = "mirror"      // Member's own frames come back on Interface
 	Stranger  Kind = "stranger"    // a foreign cluster sends active beats on Interface: Value 0 with our ID and another key, 1 with another ID and our key
 	Replay    Kind = "replay"      // at the end of For, what Member sent meanwhile is sent again
@@ -107,14 +108,17 @@ func (f Fault) String() string {
 	if f.Member != 0 {
 		fmt.Fprintf(&b, " %s", gw(f.Member))
 	}
-	if f.Peer != 0 && f.Kind != Partition {
+	if f.Peer != 0 && f.Kind != Partition && f.Kind != Isolate {
 		fmt.Fprintf(&b, " → %s", gw(f.Peer))
 	}
 	for i, id := range f.Side {
 		fmt.Fprintf(&b, "%c %s", " +"[min(i, 1)], gw(id))
 	}
-	if f.Peer != 0 && f.Kind == Partition {
+	switch {
+	case f.Peer != 0 && f.Kind == Partition:
 		fmt.Fprintf(&b, ", %s in touch with both sides", gw(f.Peer))
+	case f.Peer != 0 && f.Kind == Isolate:
+		fmt.Fprintf(&b, " from all but %s", gw(f.Peer))
 	}
 	switch f.Kind {
 	case Loss, Delay, Jitter, Corrupt, Cut, Mirror, Stranger, LinkDown, Unused:
@@ -198,7 +202,7 @@ func (w *World) begin(f *Fault, n *Node) (undo func()) {
 				}
 			}
 		}
-	case Cut, Partition:
+	case Cut, Partition, Isolate:
 		w.cut(f, 1)
 		return func() { w.cut(f, -1) }
 	case Mirror:
@@ -311,14 +315,19 @@ func (w *World) cut(f *Fault, by int8) {
 	}
 	for _, a := range w.Nodes {
 		for _, b := range w.Nodes {
-			hit := f.Kind == Cut && a.ID == f.Member && b.ID == f.Peer || parted(a.ID, b.ID)
+			hit := f.Kind == Cut && a.ID == f.Member && b.ID == f.Peer || parted(a.ID, b.ID) || f.isolates(a.ID, b.ID)
 			for i := range maxIface {
-				if hit && (f.Kind == Partition || f.Interface == All || f.Interface == i) {
+				if hit && (f.Kind != Cut || f.Interface == All || f.Interface == i) {
 					w.cuts[a.ID][b.ID][i] += by
 				}
 			}
 		}
 	}
+}
+
+// isolates reports whether the fault is one that keeps what a sends from b.
+func (f *Fault) isolates(a, b uint8) bool {
+	return f.Kind == Isolate && a != b && (a == f.Member && b != f.Peer && f.Value != 2 || b == f.Member && a != f.Peer && f.Value != 1)
 }
 
 // carrier changes the number of faults that take an interface's carrier away.

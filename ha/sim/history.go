@@ -171,6 +171,14 @@ func Generate(seed uint64, members int) History {
 		} else {
 			at += g.upTo(2 * t.Dead)
 		}
+		if h.Witnesses > 0 || h.Safety {
+			switch g.IntN(16) {
+			case 0:
+				h.Faults = append(h.Faults, g.brink(at)...)
+			case 1:
+				h.Faults = append(h.Faults, g.orphan(at)...)
+			}
+		}
 		f := g.fault(at)
 		if slices.Contains(timed, f.Kind) && g.one(4) {
 			g.moment(&f)
@@ -217,23 +225,23 @@ func (g *generator) member() uint8 { return uint8(1 + g.IntN(g.h.Members)) }
 
 // kinds, the more telling ones more often.
 var kinds = []Kind{
-	Loss, Delay, Jitter, Corrupt, Cut, Cut, Partition, Partition, Mirror, Stranger, Replay,
+	Loss, Delay, Jitter, Corrupt, Cut, Cut, Partition, Partition, Isolate, Mirror, Stranger, Replay,
 	Crash, Crash, Crash, PowerCut, PowerCut, Pause, Pause, Pause, Pause, PauseBox, PauseBox, Freeze, Slow, Slow,
 	Priority, Priority, Remove,
 	LinkDown, LinkDown, LinkDown, Sick, Preparing, Silent, Lockdown, OutOfSync, OutOfSync, Saturated, Unused, Busy, Claim, Claim, GiveUp, GiveUp, Leave,
 }
 
 // ofWitness are kinds that can happen to a witness as well.
-var ofWitness = []Kind{Cut, Mirror, Replay, Crash, PowerCut, Pause, PauseBox, Freeze, Slow, LinkDown, Leave}
+var ofWitness = []Kind{Cut, Isolate, Mirror, Replay, Crash, PowerCut, Pause, PauseBox, Freeze, Slow, LinkDown, Leave}
 
-var stalls = []Kind{Pause, PauseBox, Freeze, Slow, Partition}
+var stalls = []Kind{Pause, PauseBox, Freeze, Slow, Partition, Isolate}
 
 // timed are kinds that can wait for a moment.
-var timed = []Kind{Cut, Partition, Crash, PowerCut, Pause, PauseBox, Freeze, LinkDown, Claim, GiveUp, Leave}
+var timed = []Kind{Cut, Partition, Isolate, Crash, PowerCut, Pause, PauseBox, Freeze, LinkDown, Claim, GiveUp, Leave}
 
 // moment makes a fault wait for one.
 func (g *generator) moment(f *Fault) {
-	moments := []Moment{OnRelease, OnBid, OnVote, OnOpen, OnShut}
+	moments := []Moment{OnActive, OnRelease, OnBid, OnVote, OnOpen, OnShut}
 	if g.h.Witnesses > 0 || g.h.Safety {
 		moments = append(moments, OnBrink, OnBrink)
 	}
@@ -246,6 +254,24 @@ func (g *generator) moment(f *Fault) {
 	}
 	if f.Kind == Pause && g.one(2) {
 		f.For = Span(1 + g.upTo(g.t.Lease+2*g.t.Beat)) // it wakes up before it is too late, or just after
+	}
+}
+
+// brink is how an active member may come to the end of its majority's support, and stand still there: once with a
+// heartbeat in hand that must not leave any more, once before it has shut its gate.
+func (g *generator) brink(at time.Duration) []Fault {
+	return []Fault{
+		{At: Span(at), For: Span(g.t.Dead + g.upTo(3*g.t.Dead)), Kind: Isolate, Value: float64(g.IntN(3)), On: OnActive, Lag: Span(g.upTo(g.t.Beat))},
+		{At: Span(at), For: Span(1 + g.upTo(g.t.Lease+g.t.Beat)), Kind: Pause, On: OnBrink},
+		{At: Span(at), For: Span(1 + g.upTo(2*g.t.Dead)), Kind: Pause, On: OnShut},
+	}[:2+g.IntN(2)]
+}
+
+// orphan is a hand-over whose successor is cut off from nearly all in the moment it takes the role.
+func (g *generator) orphan(at time.Duration) []Fault {
+	return []Fault{
+		{At: Span(at), Kind: GiveUp, Peer: g.member(), On: OnActive},
+		{At: Span(at), For: Span(g.t.Dead + g.upTo(3*g.t.Dead)), Kind: Isolate, Peer: g.member(), Value: float64(g.IntN(2)), On: OnOpen},
 	}
 }
 
@@ -310,6 +336,11 @@ func (g *generator) fault(at time.Duration) Fault {
 		}
 		if g.one(4) {
 			f.Interface = All
+		}
+	case Isolate:
+		f.Interface, f.Value = 0, float64(g.IntN(3))
+		if f.Peer = g.member(); f.Peer == f.Member || g.one(2) {
+			f.Peer = 0
 		}
 	case Mirror, LinkDown, Unused:
 	default:

@@ -13,6 +13,7 @@ type Moment string
 
 // Moments.
 const (
+	OnActive  Moment = "active"  // an active member sends a heartbeat
 	OnRelease Moment = "release" // a member says for the first time that it gives the role away
 	OnBid     Moment = "bid"     // a member says for the first time that it is about to take the role
 	OnVote    Moment = "vote"    // a member or witness changes its vote
@@ -25,7 +26,7 @@ const (
 const momentPatience = 5
 
 // sudden are kinds that can begin in the middle of what a process does.
-var sudden = []Kind{Cut, Partition, Crash, PowerCut, Pause, PauseBox, Freeze}
+var sudden = []Kind{Cut, Partition, Isolate, Crash, PowerCut, Pause, PauseBox, Freeze}
 
 // await lets a fault wait for its moment.
 func (w *World) await(f *Fault) {
@@ -77,6 +78,8 @@ func (n *Node) at(m Moment, s *cluster.Send) bool {
 	b := &s.Beat
 	first := func(f wire.Flags) bool { return b.Has(f) && !n.said.Has(f) }
 	switch m {
+	case OnActive:
+		return b.Order == wire.Keep
 	case OnRelease:
 		return first(wire.Yielding)
 	case OnBid:
