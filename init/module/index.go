@@ -23,10 +23,13 @@ const (
 	Hardware Kind = "hardware" // when a device with a matching modalias is there
 	Late     Kind = "late"     // the same, but only when the services are up: nothing waits for it
 	Demand   Kind = "demand"   // when asked for: by PID 1, by the kernel (modprobe), or as a dependency
+	Builtin  Kind = "builtin"  // never: the kernel has it; so asking for it is no error
 )
 
 // Valid reports whether k is one of the kinds.
-func (k Kind) Valid() bool { return k == Boot || k == Hardware || k == Late || k == Demand }
+func (k Kind) Valid() bool {
+	return k == Builtin || k == Boot || k == Hardware || k == Late || k == Demand
+}
 
 // Module is one module in the image.
 type Module struct {

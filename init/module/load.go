@@ -86,6 +86,9 @@ func (l *Loader) load(name string, path []string) error {
 		return fmt.Errorf("load module %s: needs itself through %s", name, strings.Join(path, ", "))
 	}
 	m := l.byName[name]
+	if m.Kind == Builtin {
+		return nil
+	}
 	var err error
 	for _, need := range m.Needs {
 		if e := l.load(need, append(slices.Clone(path), name)); e != nil && err == nil {

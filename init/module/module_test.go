@@ -17,6 +17,7 @@ var sample = Index{
 	{Name: "ahci", Kind: Late, File: "ahci.ko", Aliases: []string{"pci:v*d*sv*sd*bc01sc06i01*"}},
 	{Name: "crc32c_generic", Kind: Demand, File: "crc32c_generic.ko", Aliases: []string{"crypto_crc32c"}},
 	{Name: "nf_tables", Kind: Boot, File: "nf_tables.ko", Needs: []string{"crc32c_generic"}},
+	{Name: "i6300esb", Kind: Builtin, File: "-"},
 }
 
 func TestIndexRoundTrip(t *testing.T) {
@@ -132,6 +133,7 @@ func TestLoader(t *testing.T) {
 			want: []string{"crc32c_generic"}},
 		{name: "unknown", do: func(l *Loader, _ string) []error { return []error{l.Load("zfs")} },
 			errs: []string{"load module zfs: not in the image; add it to buildroot/modules.txt"}},
+		{name: "built in", do: func(l *Loader, _ string) []error { return []error{l.Load("i6300esb")} }},
 		{name: "a soft dependency may fail", fail: []string{"crc32c_generic"}, do: func(l *Loader, _ string) []error { return l.Boot() },
 			want: []string{"nf_tables"}},
 		{name: "one that fails does not stop the others", fail: []string{"virtio_net", "virtio"}, do: func(l *Loader, sys string) []error { return l.Hardware(sys, Hardware) },
