@@ -307,8 +307,10 @@ func (fs *rootfs) sizes(vmlinuz, packed, vmlinux int64) string {
 		row("  "+k, fs.size[k])
 	}
 	row("  all", fs.archive.Size())
-	s.WriteString("for QEMU, without compression:\n")
-	row("  vmlinux (PVH)", vmlinux)
+	if vmlinux > 0 {
+		s.WriteString("for QEMU, without compression:\n")
+		row("  vmlinux (PVH)", vmlinux)
+	}
 	return s.String()
 }
 
