@@ -5,10 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/twinkeep/twinkeep/tools/lab/box"
@@ -30,8 +33,8 @@ type way interface {
 	name() string
 	disk() bool
 	// start starts QEMU with its NICs on the sockets, and returns the console's
-	// socket. The machine ends with the launcher.
-	start(l *qemu.Launcher, nics [3]string) (console string, err error)
+	// socket and the process. The machine ends with the launcher.
+	start(l *qemu.Launcher, nics [3]string) (console string, pid int, err error)
 }
 
 // fromDisk is the way of a box: firmware, boot loader, image in a slot. The disk
@@ -61,7 +64,7 @@ func (d fromDisk) prepare(images, cache, keys string) error {
 	return box.Config{Dir: d.dir}.Forget()
 }
 
-func (d fromDisk) start(l *qemu.Launcher, nics [3]string) (string, error) {
+func (d fromDisk) start(l *qemu.Launcher, nics [3]string) (string, int, error) {
 	console := filepath.Join(d.dir, "con")
 	args := append([]string{"-M", "q35"}, d.accel.Args()...)
 	args = append(args, "-m", "512", "-nodefaults", "-no-user-config", "-display", "none",
@@ -77,9 +80,13 @@ func (d fromDisk) start(l *qemu.Launcher, nics [3]string) (string, error) {
 			"-device", fmt.Sprintf("virtio-net-pci,netdev=net%d,bus=rp%d,addr=0.0,mac=%v,romfile=", i, i, nicMAC(i)))
 	}
 	if err := os.Remove(console); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return "", err
+		return "", 0, err
 	}
-	return console, l.Start(exec.Command("qemu-system-x86_64", args...))
+	cmd := exec.Command("qemu-system-x86_64", args...)
+	if err := l.Start(cmd); err != nil {
+		return "", 0, fmt.Errorf("start QEMU: %w", err)
+	}
+	return console, cmd.Process.Pid, nil
 }
 
 func nicMAC(i int) ether.MAC { return ether.MAC{0x52, 0x54, 0, 0, 1, byte(i + 1)} }
@@ -93,7 +100,7 @@ type direct struct {
 func (direct) name() string { return "lab" }
 func (direct) disk() bool   { return false }
 
-func (d direct) start(l *qemu.Launcher, nics [3]string) (string, error) {
+func (d direct) start(l *qemu.Launcher, nics [3]string) (string, int, error) {
 	c := qemu.Config{
 		Name: "boot", Dir: d.dir, Log: filepath.Join(d.dir, "log"), Accel: d.accel, Cmdline: cmdline, Watchdog: true, MemoryMB: 512,
 		Kernel: filepath.Join(d.pieces, "vmlinux"), Initramfs: filepath.Join(d.pieces, "initramfs.cpio"),
@@ -102,12 +109,16 @@ func (d direct) start(l *qemu.Launcher, nics [3]string) (string, error) {
 	for i, path := range nics {
 		c.NICs = append(c.NICs, qemu.NIC{Name: fmt.Sprintf("G%d", i+1), Slot: firstSlot + i, MAC: nicMAC(i), Socket: path})
 	}
-	_, err := qemu.Start(l, c)
-	return c.ConsoleSocket(), err
+	m, err := qemu.Start(l, c)
+	if err != nil {
+		return "", 0, err
+	}
+	return c.ConsoleSocket(), m.PID(), nil
 }
 
-// boot starts a machine and follows it until it forwards.
-func boot(ctx context.Context, w way, dir string) (*trace, error) {
+// boot starts a machine and follows it until it forwards. The file log gets what
+// the console says.
+func boot(ctx context.Context, w way, dir, log string) (*trace, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	s, err := newStations(dir)
@@ -118,7 +129,7 @@ func boot(ctx context.Context, w way, dir string) (*trace, error) {
 	launcher := qemu.NewLauncher()
 	defer launcher.Close()
 	begin := time.Now()
-	socket, err := w.start(launcher, s.paths)
+	socket, pid, err := w.start(launcher, s.paths)
 	if err != nil {
 		return nil, err
 	}
@@ -129,7 +140,31 @@ func boot(ctx context.Context, w way, dir string) (*trace, error) {
 	defer con.Close()
 	stop := context.AfterFunc(ctx, func() { con.Close() })
 	defer stop()
-	return follow(w, con, s.forwarded, begin)
+	out, err := os.Create(log)
+	if err != nil {
+		return nil, err
+	}
+	defer out.Close()
+	f := follower{way: w, begin: begin, cpu: func() time.Duration { return cpuTime(pid) }}
+	return f.follow(io.TeeReader(con, out), con, s.forwarded)
+}
+
+// cpuTime is the processor time of a process, 0 if it has ended.
+func cpuTime(pid int) time.Duration {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	// The name, in parentheses, may hold anything; utime and stime are the 12th and 13th field behind it, in ticks of
+	// 10 ms (proc(5), USER_HZ).
+	_, rest, _ := strings.Cut(string(text), ") ")
+	fields := strings.Fields(rest)
+	if len(fields) < 13 {
+		return 0
+	}
+	user, _ := strconv.ParseInt(fields[11], 10, 64) // 0 if it were no number
+	system, _ := strconv.ParseInt(fields[12], 10, 64)
+	return time.Duration(user+system) * 10 * time.Millisecond
 }
 
 // dial connects to the console as soon as QEMU has made its socket.
@@ -147,20 +182,27 @@ func dial(ctx context.Context, socket string) (net.Conn, error) {
 	}
 }
 
-// follow reads the console until everything has come. The machine must neither
-// end nor restart.
-func follow(w way, con net.Conn, forwarded <-chan time.Time, begin time.Time) (*trace, error) {
+// follower reads the console of a machine.
+type follower struct {
+	way   way
+	begin time.Time
+	cpu   func() time.Duration
+}
+
+// follow reads until everything has come, and closes the console. The machine
+// must neither end nor restart.
+func (f follower) follow(text io.Reader, con io.Closer, forwarded <-chan time.Time) (*trace, error) {
 	t := newTrace()
 	var last []string
 	type line struct {
-		text string
-		seen time.Duration
+		text      string
+		seen, cpu time.Duration
 	}
 	lines := make(chan line)
 	go func() {
 		defer close(lines)
-		for sc := bufio.NewScanner(con); sc.Scan(); {
-			lines <- line{sc.Text(), time.Since(begin)}
+		for sc := bufio.NewScanner(text); sc.Scan(); {
+			lines <- line{sc.Text(), time.Since(f.begin), f.cpu()}
 		}
 	}()
 	defer func() {
@@ -171,19 +213,19 @@ func follow(w way, con net.Conn, forwarded <-chan time.Time, begin time.Time) (*
 	for {
 		select {
 		case at := <-forwarded:
-			t.at[atForward] = at.Sub(begin)
+			t.at[atForward], t.cpu[atForward] = at.Sub(f.begin), f.cpu()
 			forwarded = nil
 		case l, ok := <-lines:
 			if !ok {
-				return nil, fmt.Errorf("the machine went away before %q; it said last:\n%v", t.missing(w.disk()), last)
+				return nil, fmt.Errorf("the machine went away before %q; it said last:\n%v", t.missing(f.way.disk()), last)
 			}
-			if !t.line(l.text, l.seen) {
-				return nil, fmt.Errorf("the machine restarted before %q; it said last:\n%v", t.missing(w.disk()), last)
+			if !t.line(l.text, l.seen, l.cpu) {
+				return nil, fmt.Errorf("the machine restarted before %q; it said last:\n%v", t.missing(f.way.disk()), last)
 			}
 			last = append(last, l.text+"\n")
 			last = last[max(0, len(last)-20):]
 		}
-		if t.missing(w.disk()) == "" {
+		if t.missing(f.way.disk()) == "" {
 			return t, nil
 		}
 	}

@@ -95,7 +95,7 @@ func (b *bench) run(ctx context.Context) error {
 				if n == 0 && name != "disk" {
 					continue
 				}
-				t, err := boot(ctx, ways[k+" "+name], run)
+				t, err := boot(ctx, ways[k+" "+name], run, filepath.Join(b.work, k, name+".log"))
 				if err != nil {
 					return fmt.Errorf("%s kernel, %s: %w", k, name, err)
 				}

@@ -46,6 +46,8 @@ const notes = `
 - Emulated without hardware support, everything that computes takes ten to fifty times as long as on a real box, while waiting
   takes as long as anywhere: shares are those of this machine, only the two kernels beside each other are comparable.
 - The member listens for 0.7 s before it takes the role (` + "`silence`" + ` of its node file, 0.5 s by default), as beats are slower in the lab.
+- Processor: what QEMU used of this machine's processors, medians. It hardly depends on what else the machine does, the other
+  columns do. Firmware and kernel are one number there.
 - Forwarding: a UDP packet of a client in the LAN came out on the WAN with its source translated; one is sent every 20 ms.
 - Journal on the console (` + "`twinkeep.journal=console`" + `), as the changes of state are read there.
 `
@@ -54,16 +56,16 @@ const notes = `
 func (r *report) stages(s *strings.Builder, w string) {
 	fmt.Fprintf(s, "\n### %s\n\n| stage |", titles[w])
 	for _, k := range r.kernels {
-		fmt.Fprintf(s, " %s: median / p95 / max (min) | share |", k)
+		fmt.Fprintf(s, " %s: median / p95 / max (min) | share | processor |", k)
 	}
-	s.WriteString("\n|---|" + strings.Repeat("---|---|", len(r.kernels)) + "\n")
+	s.WriteString("\n|---|" + strings.Repeat("---|---|---|", len(r.kernels)) + "\n")
 	for _, m := range moments {
 		row := "| " + m.stage + " |"
 		any := false
 		for _, k := range r.kernels {
-			took, share := r.stage(k+" "+w, m.stage)
+			took, share, cpu := r.stage(k+" "+w, m.stage)
 			any = any || took.N > 0
-			row += fmt.Sprintf(" %s | %.0f %% |", seconds(took), share)
+			row += fmt.Sprintf(" %s | %.0f %% | %s |", seconds(took), share, cpu)
 		}
 		if any {
 			s.WriteString(row + "\n")
@@ -71,13 +73,22 @@ func (r *report) stages(s *strings.Builder, w string) {
 	}
 }
 
-// stage summarises one stage in seconds; the share is that of its median in the sum of all medians.
-func (r *report) stage(key, name string) (took stat.Summary, share float64) {
+// stage summarises one stage in seconds; the share is that of its median in the sum of all medians, and cpu the median
+// of the processor time.
+func (r *report) stage(key, name string) (took stat.Summary, share float64, cpu string) {
 	values := make(map[string][]float64)
+	var busy []float64
 	for _, t := range r.boots[key] {
-		for _, st := range t.stages() {
-			values[st.name] = append(values[st.name], st.took.Seconds())
+		for stage, d := range stages(t.at) {
+			values[stage] = append(values[stage], d.Seconds())
 		}
+		if d, ok := stages(t.cpu)[name]; ok {
+			busy = append(busy, d.Seconds())
+		}
+	}
+	cpu = "↓" // part of the next
+	if len(busy) > 0 {
+		cpu = fmt.Sprintf("%.2f", stat.Of(busy).Median)
 	}
 	sum := 0.0
 	for _, v := range values {
@@ -87,37 +98,37 @@ func (r *report) stage(key, name string) (took stat.Summary, share float64) {
 	if sum > 0 {
 		share = 100 * took.Median / sum
 	}
-	return took, share
+	return took, share, cpu
 }
 
 // moments shows when what was reached.
 func (r *report) moments(s *strings.Builder, w string) {
 	s.WriteString("\n| reached |")
 	for _, k := range r.kernels {
-		fmt.Fprintf(s, " %s |", k)
+		fmt.Fprintf(s, " %s | processor |", k)
 	}
 	two := len(r.kernels) == 2
 	if two {
-		fmt.Fprintf(s, " %s : %s |", r.kernels[1], r.kernels[0])
+		fmt.Fprintf(s, " %s : %s | processor |", r.kernels[1], r.kernels[0])
 	}
-	s.WriteString("\n|---|" + strings.Repeat("---|", len(r.kernels)))
+	s.WriteString("\n|---|" + strings.Repeat("---|---|", len(r.kernels)))
 	if two {
-		s.WriteString("---|")
+		s.WriteString("---|---|")
 	}
 	s.WriteString("\n")
 	for _, name := range []string{atPID1, atStandby, atForward} {
 		fmt.Fprintf(s, "| %s |", name)
-		var all []stat.Summary
+		var all, busy []stat.Summary
 		for _, k := range r.kernels {
-			var v []float64
+			var at, cpu []float64
 			for _, t := range r.boots[k+" "+w] {
-				v = append(v, t.at[name].Seconds())
+				at, cpu = append(at, t.at[name].Seconds()), append(cpu, t.cpu[name].Seconds())
 			}
-			all = append(all, stat.Of(v))
-			fmt.Fprintf(s, " %s |", seconds(all[len(all)-1]))
+			all, busy = append(all, stat.Of(at)), append(busy, stat.Of(cpu))
+			fmt.Fprintf(s, " %s | %.2f |", seconds(stat.Of(at)), stat.Of(cpu).Median)
 		}
 		if two {
-			fmt.Fprintf(s, " %s |", stat.Ratio(all[1], all[0]))
+			fmt.Fprintf(s, " %s | %s |", stat.Ratio(all[1], all[0]), stat.Ratio(busy[1], busy[0]))
 		}
 		s.WriteString("\n")
 	}

@@ -19,15 +19,19 @@ const (
 	atForward = "first packet forwarded"
 )
 
+// stageKernel in processor time includes the firmware: at the kernel's entry
+// nobody looks.
+const stageKernel = "kernel"
+
 // moments and the stage that ends with each.
 var moments = []struct{ name, stage string }{
 	{atKernel, "firmware and boot loader"},
-	{atPID1, "kernel"},
+	{atPID1, stageKernel},
 	{atModules, "PID 1: mounts, board, modules"},
 	{atData, "PID 1: disk, data partition"},
 	{atNICs, "PID 1: parameters, NICs"},
-	{atStandby, "services, until had is STANDBY"},
-	{atActive, "listening for peers, then ACTIVE"},
+	{atStandby, "services, until had has listened for peers and is STANDBY"},
+	{atActive, "nobody there: ACTIVE"},
 	{atForward, "VIPs and rules, until a packet comes through"},
 }
 
@@ -35,11 +39,16 @@ var moments = []struct{ name, stage string }{
 // the guest says carries its own time since the kernel's entry; the two clocks
 // are tied together where PID 1 begins, whose line is seen at once.
 type trace struct {
-	at    map[string]time.Duration
+	at map[string]time.Duration
+	// cpu is the processor time that QEMU had used by then, as far as it is known.
+	// Other work on the machine does not change it.
+	cpu   map[string]time.Duration
 	entry time.Duration // of the kernel, since QEMU was started
 }
 
-func newTrace() *trace { return &trace{at: make(map[string]time.Duration)} }
+func newTrace() *trace {
+	return &trace{at: make(map[string]time.Duration), cpu: make(map[string]time.Duration)}
+}
 
 var (
 	milestone = regexp.MustCompile(`^init: (PID 1|[0-9]+ modules loaded|data partition|NICs)\b.* at ([0-9]+\.[0-9]+)s$`)
@@ -47,8 +56,9 @@ var (
 )
 
 // line takes a line of the console that was seen at a time since QEMU was
-// started. It returns false for a second PID 1: the machine has restarted.
-func (t *trace) line(text string, seen time.Duration) bool {
+// started, when QEMU had used that much processor time. It returns false for a
+// second PID 1: the machine has restarted.
+func (t *trace) line(text string, seen, cpu time.Duration) bool {
 	text = strings.TrimRight(text, "\r\n")
 	name, stamp := "", ""
 	if m := milestone.FindStringSubmatch(text); m != nil {
@@ -80,7 +90,7 @@ func (t *trace) line(text string, seen time.Duration) bool {
 		t.entry = seen - uptime
 		t.at[atKernel] = t.entry
 	}
-	t.at[name] = t.entry + uptime
+	t.at[name], t.cpu[name] = t.entry+uptime, cpu
 	return true
 }
 
@@ -94,20 +104,15 @@ func (t *trace) missing(disk bool) string {
 	return ""
 }
 
-// stage is one part of a boot.
-type stage struct {
-	name string
-	took time.Duration
-}
-
-// stages are the times between the moments that came.
-func (t *trace) stages() []stage {
-	var out []stage
+// stages are the times between the moments of a map that are in it, by the
+// stage that they end. Where a moment is unknown, its stage is part of the next.
+func stages(at map[string]time.Duration) map[string]time.Duration {
+	out := make(map[string]time.Duration)
 	last := time.Duration(0)
 	for _, m := range moments {
-		if at, ok := t.at[m.name]; ok {
-			out = append(out, stage{m.stage, at - last})
-			last = at
+		if t, ok := at[m.name]; ok {
+			out[m.stage] = t - last
+			last = t
 		}
 	}
 	return out

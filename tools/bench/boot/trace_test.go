@@ -24,7 +24,7 @@ func TestTrace(t *testing.T) {
 		{"[    9.000] had: notice state_change: ACTIVE -> STANDBY: second", 12 * time.Second},
 		{"[    9.000] gatewayd: -> ACTIVE: not had", 12 * time.Second},
 	} {
-		if !tr.line(l.text, l.seen) {
+		if !tr.line(l.text, l.seen, l.seen/2) {
 			t.Errorf("%q: restarted?", l.text)
 		}
 	}
@@ -36,15 +36,19 @@ func TestTrace(t *testing.T) {
 		t.Errorf("missing: %q", got)
 	}
 	ms := time.Millisecond
-	want := []time.Duration{5000 * ms, 2500 * ms, 1500 * ms, 500 * ms, 250 * ms, 500 * ms, 2750 * ms, 100 * ms}
 	var got []time.Duration
-	for _, s := range tr.stages() {
-		got = append(got, s.took)
+	by := stages(tr.at)
+	for _, m := range moments {
+		got = append(got, by[m.stage])
 	}
+	want := []time.Duration{5000 * ms, 2500 * ms, 1500 * ms, 500 * ms, 250 * ms, 500 * ms, 2750 * ms, 100 * ms}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	if tr.line("init: PID 1 at 2.40s", 30*time.Second) {
+	if cpu := stages(tr.cpu); cpu[stageKernel] != 3750*ms || cpu[moments[2].stage] != 750*ms {
+		t.Errorf("processor time %v", cpu)
+	}
+	if tr.line("init: PID 1 at 2.40s", 30*time.Second, 0) {
 		t.Error("a second PID 1 went unnoticed")
 	}
 }
@@ -70,7 +74,7 @@ func FuzzTraceLine(f *testing.F) {
 	f.Add("[    5.250] had: x -> STANDBY: y")
 	f.Fuzz(func(t *testing.T, text string) {
 		tr := newTrace()
-		tr.line(text, time.Second)
+		tr.line(text, time.Second, 0)
 		if len(tr.at) > 2 {
 			t.Errorf("one line gave %v", tr.at)
 		}
