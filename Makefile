@@ -79,7 +79,7 @@ bench-sync: need-bench ## State synchronisation beside conntrackd: rate, CPU, la
 bench-ruleset: ## A policy into the kernel beside nft -f, and forwarding beside rules by hand, in namespaces (root)
 	$(GO) run ./tools/bench/ruleset $(if $(N),-n $(N))
 
-bench-boot: need-box ## From power-on to forwarding, stage by stage, and sizes, with both kernels (N boots each, default 5)
+bench-boot: need-box need-image need-kernel ## From power-on to forwarding, stage by stage, and sizes, with both kernels (N boots each, default 5)
 	$(GO) run ./tools/bench/boot $(if $(N),-n $(N)) $(if $(KERNEL),-kernels $(KERNEL))
 
 need-%:
