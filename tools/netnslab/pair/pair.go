@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -357,10 +358,12 @@ type Seen struct {
 }
 
 // Watch records which of the members' LAN ports frames from the shared MAC come out of, while the client asks
-// for the VIP by ARP every 2 ms, so that whoever serves it has to say so. The result ends the watch.
+// for the VIP by ARP every 2 ms, so that whoever serves it has to say so. The result ends the watch, once whoever serves
+// now has had the time to be seen.
 func (p *Pair) Watch() (stop func() []Seen) {
 	p.t.Helper()
 	var seen []Seen
+	var count atomic.Int64
 	done := make(chan struct{})
 	var wg sync.WaitGroup
 	// One socket for both ports: its queue keeps the order in which the kernel saw the frames.
@@ -384,6 +387,7 @@ func (p *Pair) Watch() (stop func() []Seen) {
 			}
 			if port := ports[index]; err == nil && port != "" && n >= 12 && string(buf[6:12]) == string(SharedLAN) {
 				seen = append(seen, Seen{port, time.Now()})
+				count.Add(1)
 			}
 		}
 	})
@@ -403,6 +407,10 @@ func (p *Pair) Watch() (stop func() []Seen) {
 		}
 	})
 	return func() []Seen {
+		before := count.Load()
+		for end := time.Now().Add(time.Second); count.Load() < before+10 && time.Now().Before(end); {
+			time.Sleep(5 * time.Millisecond)
+		}
 		close(done)
 		wg.Wait()
 		return seen
