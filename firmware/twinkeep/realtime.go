@@ -35,7 +35,7 @@ func reportSpin() {
 	fmt.Fprintf(os.Stderr, "a thread has run for %v without a pause; the kernel ends this process after %v\n%s\n", spinWarn, spinKill, b[:runtime.Stack(b, true)])
 }
 
-// realTime gives the whole process SCHED_FIFO and locks its memory. The scheduling class is a thread's, and the Go
+// realTime gives the whole process SCHED_RR and locks its memory (why not SCHED_FIFO: docs/decisions/0007). The scheduling class is a thread's, and the Go
 // runtime has started threads by now; so the class is set on one thread and the program executed again
 // from it: all later threads inherit it, the runtime's own too.
 func realTime() error {
@@ -46,10 +46,10 @@ func realTime() error {
 			runtime.UnlockOSThread()
 			return fmt.Errorf("bound the time that a real-time thread may run without a pause: %w", err)
 		}
-		attr := &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: realTimePriority}
+		attr := &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_RR, Priority: realTimePriority}
 		if err := unix.SchedSetAttr(0, attr, 0); err != nil {
 			runtime.UnlockOSThread()
-			return fmt.Errorf("set SCHED_FIFO (needs CAP_SYS_NICE): %w", err)
+			return fmt.Errorf("set SCHED_RR (needs CAP_SYS_NICE): %w", err)
 		}
 		self, err := os.Executable()
 		if err == nil {

@@ -26,7 +26,7 @@ func TestHadRunsInRealTime(t *testing.T) {
 		if err != nil {
 			continue // it has ended
 		}
-		if a.Policy != unix.SCHED_FIFO || a.Priority != realTimePriority {
+		if a.Policy != unix.SCHED_RR || a.Priority != realTimePriority {
 			t.Errorf("thread %d: policy %d, priority %d", tid, a.Policy, a.Priority)
 		}
 	}
