@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/twinkeep/twinkeep/ha/wire"
@@ -170,7 +169,11 @@ func (m *Machine) support() []Instant {
 			s = append(s, Never)
 		}
 	}
-	slices.SortFunc(s, func(a, b Instant) int { return int(min(max(b-a, -1), 1)) })
+	for i := 1; i < len(s); i++ { // best first; there are few
+		for j := i; j > 0 && s[j] > s[j-1]; j-- {
+			s[j], s[j-1] = s[j-1], s[j]
+		}
+	}
 	m.counted = s
 	return s
 }

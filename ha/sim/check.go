@@ -29,7 +29,11 @@ type checker struct {
 	since  cluster.Instant // when they came to be so
 	vacant cluster.Instant // since when no gate is open
 	edge   cluster.Instant // the last disturbance
-	active int             // faults in force
+	stir   cluster.Instant // when a member logged or asked for something last
+	// until is before when no gate changes by itself, unless unsure is set: somebody has changed one meanwhile.
+	until  cluster.Instant
+	unsure bool
+	active int // faults in force
 	apart  [maxID + 1][maxID + 1]cluster.Instant
 	doubt  doubt
 }
@@ -91,10 +95,34 @@ func (w *World) disturb() { w.edge = w.Now }
 // calm reports whether the cluster should be at rest.
 func (w *World) calm() bool { return w.told && w.active == 0 && w.Now.Sub(w.edge) > w.settle }
 
+// restTime is after how many quiet dead times a cluster is at rest: more than any agreement takes.
+const restTime = 6
+
+// stirring is what a heartbeat says when something is going on.
+const stirring = wire.Farewell | wire.Yielding | wire.Claiming | wire.Bidding | wire.Ceded
+
+// rests reports whether one gate is open and nothing has been going on for a while.
+func (w *World) rests() bool {
+	for _, n := range w.Nodes {
+		if n.Machine != nil && n.Machine.State() == wire.Init {
+			return false
+		}
+	}
+	return w.active == 0 && bits.OnesCount8(w.gates) == 1 && w.doubt.winner == 0 && w.Now.Sub(max(w.edge, w.stir, w.since)) > restTime*w.timing.Dead
+}
+
 // advance moves time, from one change of a gate to the next.
 func (w *World) advance(to cluster.Instant) {
-	for {
-		mask, next := uint8(0), to
+	for w.Now < to {
+		if !w.unsure && w.Now < w.until && to <= w.until && w.gates&(w.gates-1) == 0 {
+			w.Now = to
+			if w.gates == 0 {
+				w.checkVacant()
+			}
+			w.checkDoubt()
+			return
+		}
+		mask, next := uint8(0), cluster.Never
 		for i, n := range w.Nodes {
 			if n.Gate.lease <= w.Now {
 				continue
@@ -108,9 +136,8 @@ func (w *World) advance(to cluster.Instant) {
 				}
 			}
 		}
-		if w.Now >= to {
-			return
-		}
+		w.until, w.unsure = next, false
+		next = min(next, to)
 		if mask != w.gates {
 			w.turned(mask)
 		}

@@ -290,11 +290,12 @@ func (w *World) strange(f *Fault, until cluster.Instant) {
 	var beat func()
 	beat = func() {
 		b.Seq++
-		in, frame := w.seal(f.Interface, b.Member, b, key)
+		sealed := w.seal(f.Interface, b.Member, &b, key)
 		for _, to := range w.Nodes {
 			// It says nothing about any path of ours, so it comes from the receiver itself.
-			w.post(event{kind: evFrame, to: to, from: to.ID, iface: uint8(f.Interface), in: in, data: frame}, w.Net.Delay)
+			w.post(&event{kind: evFrame, to: to, from: to.ID, iface: uint8(f.Interface), frame: sealed}, w.Net.Delay)
 		}
+		w.release(sealed)
 		if w.Now < until {
 			w.After(w.timing.Beat, beat)
 		}

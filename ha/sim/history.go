@@ -100,9 +100,23 @@ func (h *History) End() time.Duration {
 // Play runs the history and a time of calm after it, in which the cluster must come to rest and stay there. It stops
 // at the first violation.
 func (h *History) Play(trace func(string)) *World {
+	return h.play(trace, false)
+}
+
+// play is Play, ended as soon as the cluster has come to rest if brief is set.
+func (h *History) play(trace func(string), brief bool) *World {
 	w := h.World(trace)
-	end := cluster.Instant(h.End()).Add(w.settle + 4*w.timing.Dead)
+	last := cluster.Instant(h.End())
+	end := last.Add(w.settle + 4*w.timing.Dead)
+	for _, f := range h.Faults {
+		if f.Kind == GiveUp { // it asks for the role again
+			last = max(last, cluster.Instant(f.At).Add(time.Duration(f.Value*float64(w.timing.Dead))))
+		}
+	}
 	for w.Now < end && w.Broken == 0 {
+		if brief && w.Now > last && w.rests() && (!h.PrimaryUp || w.gates == 1) { // to the first member nobody is preferred
+			break
+		}
 		w.Run(min(w.timing.Dead, end.Sub(w.Now)))
 	}
 	return w

@@ -60,7 +60,7 @@ var mutations = []mutation{
 	{"opens while a shut order stands", machineGo, "m.order, m.orderAt = wire.Shut, m.now\n\t\tm.quietUntil = max(m.quietUntil, m.now.Add(m.cfg.Timing.Lease+ShutMargin))", "m.order, m.orderAt = wire.Shut, m.now",
 		"it says that it is active behind a shut gate"},
 	{"keep order missing", clBeatGo, "b.Order = wire.Keep", "b.Order = wire.NoOrder", "the lease runs out under a healthy member"},
-	{"farewell does not shut the gate", clBeatGo, "wire.Down, wire.FinalSeq, nil, wire.Drain", "wire.Down, wire.FinalSeq, nil, wire.NoOrder",
+	{"farewell does not shut the gate", clBeatGo, "wire.Down, wire.FinalSeq, wire.Drain", "wire.Down, wire.FinalSeq, wire.NoOrder",
 		"the kernel of a dead process answers beside the successor"},
 	{"replay window off", peerGo, "if b.Seq <= p.newest[b.Interface] {", "if false {", "recordings count as news"},
 	{"ended boots forgotten", peerGo, "if slices.Contains(p.retired, b.Nonce) {", "if false {", "the dead come back by a recording"},
