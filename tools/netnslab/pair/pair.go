@@ -396,7 +396,7 @@ func (p *Pair) Watch() (stop func() []Seen) {
 	ask := p.ClientNS.Raw("eth0")
 	wg.Go(func() {
 		defer ask.Close()
-		frame := arpRequest(p.ClientNS.MAC("eth0"), net.ParseIP(Client).To4(), net.ParseIP(LANVIP).To4())
+		frame := ARPRequest(p.ClientNS.MAC("eth0"), net.ParseIP(Client).To4(), net.ParseIP(LANVIP).To4())
 		t := time.NewTicker(2 * time.Millisecond)
 		defer t.Stop()
 		for {
@@ -431,8 +431,8 @@ func Owners(seen []Seen) []string {
 	return out
 }
 
-// arpRequest asks who has target (RFC 826).
-func arpRequest(mac net.HardwareAddr, sender, target net.IP) []byte {
+// ARPRequest asks who has target (RFC 826).
+func ARPRequest(mac net.HardwareAddr, sender, target net.IP) []byte {
 	f := []byte{255, 255, 255, 255, 255, 255}
 	f = append(f, mac...)
 	f = append(f, 0x08, 0x06, 0, 1, 8, 0, 6, 4, 0, 1)
