@@ -57,7 +57,7 @@ sim: ## Play N random histories of whole clusters (default 10000), or for SOAK=1
 	$(GO) run -pgo=ha/sim/testdata/cpu.pprof ./ha/sim/cmd $(if $(SOAK),-soak $(SOAK),-n $(or $(N),10000))
 
 mutations: ## Show that the simulator finds seeded defects of the core (compiles it once for each; minutes)
-	$(GO) test ./ha/sim -run TestMutations -mutations -v -timeout 30m
+	$(GO) test ./ha/sim -run TestMutations -mutations -histories 4000 -v -timeout 60m
 
 fuzz: ## Fuzz every parser and the core for FUZZTIME each (default 20s)
 	@./tools/fuzz.sh $(or $(FUZZTIME),20s)

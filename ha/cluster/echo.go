@@ -151,6 +151,17 @@ func (m *Machine) nextHerald() Instant {
 	return Never
 }
 
+// deaf reports whether nobody at all has been heard for as long as makes a standby say that it is about to take the role:
+// then nobody can tell it either that the holder lives.
+func (m *Machine) deaf() bool {
+	for _, p := range m.others {
+		if p.alive && m.now.Sub(p.lastHeard) < m.cfg.Timing.patience() {
+			return false
+		}
+	}
+	return true
+}
+
 // handedOver reports whether the last holder gave the role up by itself, so that nobody need be warned.
 func (m *Machine) handedOver() bool {
 	p := m.peer(m.lastHolder)

@@ -58,7 +58,7 @@ func (m *Machine) judge() {
 		*v = ballot{}
 		if m.active() {
 			v.member = m.cfg.Self
-		} else if h := m.holder(); h != nil {
+		} else if h := m.holder(); h != nil && (m.heralded == Never || !m.deaf()) {
 			v.member = h.id
 		}
 		return

@@ -108,7 +108,7 @@ func (w *World) rests() bool {
 			return false
 		}
 	}
-	return w.active == 0 && bits.OnesCount8(w.gates) == 1 && w.doubt.winner == 0 && w.Now.Sub(max(w.edge, w.stir, w.since)) > restTime*w.timing.Dead
+	return w.active == 0 && len(w.awaited) == 0 && bits.OnesCount8(w.gates) == 1 && w.doubt.winner == 0 && w.Now.Sub(max(w.edge, w.stir, w.since)) > restTime*w.timing.Dead
 }
 
 // advance moves time, from one change of a gate to the next.
@@ -291,7 +291,8 @@ func (w *World) checkVacant() {
 }
 
 // checkDoubt: whoever is left after two gates were open must announce again, once it can know of the other: when a
-// heartbeat has arrived that the other sent afterwards, in a boot that has proved itself.
+// heartbeat has arrived that the other sent afterwards, in a boot that has proved itself, or when it heard it hold the role
+// at the same time and then no more.
 func (w *World) checkDoubt() {
 	d := &w.doubt
 	if d.winner == 0 {
@@ -299,8 +300,11 @@ func (w *World) checkDoubt() {
 	}
 	n := w.Node(d.winner)
 	if d.told == 0 {
-		if w.path[d.loser][d.winner].newest >= d.ended && n.proven[d.loser] == w.Node(d.loser).nonce {
+		switch {
+		case w.path[d.loser][d.winner].newest >= d.ended && n.proven[d.loser] == w.Node(d.loser).nonce:
 			d.told = w.Now
+		case n.rival[d.loser] >= d.since && w.Now.Sub(d.ended) > 2*w.timing.Dead: // it has seen the contest, and the silence after it
+			d.told = d.ended
 		}
 		return
 	}

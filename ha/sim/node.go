@@ -48,6 +48,7 @@ type Node struct {
 	newer    bool             // of the next version
 	hasty    bool             // after a stop: its timer is seen before what waits in the sockets
 	left     bool             // it has said farewell by itself
+	removed  bool             // it never starts again
 
 	facts
 }
@@ -219,6 +220,9 @@ func (n *Node) wake() {
 	for n.Machine != nil && n.w.Now >= n.resume {
 		switch {
 		case n.next < len(n.todo):
+			if len(n.w.awaited) > 0 && n.spring(n.todo[n.next]) {
+				continue
+			}
 			n.next++
 			n.act(n.todo[n.next-1])
 			if n.slow > 0 && n.w.rng.Uint64N(4) == 0 {
