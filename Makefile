@@ -40,6 +40,9 @@ check: ## Formatting, vet, staticcheck
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
 
+board-check: ## Check the board files (FILES=board/mine.yaml checks others)
+	$(GO) run ./firmware/twinkeep board check $(or $(FILES),$(wildcard board/*.yaml))
+
 unit: ## Unit, simulator and namespace tests (the latter need root)
 	$(GO) test -timeout 20m ./...
 
@@ -77,4 +80,4 @@ need-%:
 clean: ## Remove everything that was built
 	rm -rf $(BUILD)
 
-.PHONY: help demo console stop image pieces keys test test-boot test-image test-powercut check unit vm fuzz bench-failover bench-sync bench-ruleset sim mutations clean
+.PHONY: help demo console stop image pieces keys test test-boot test-image test-powercut check board-check unit vm fuzz bench-failover bench-sync bench-ruleset sim mutations clean
