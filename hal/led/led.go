@@ -101,13 +101,14 @@ var statusPatterns = map[Status]Pattern{
 	Upgrading: Blink(long),
 }
 
-// Show gives the pattern of a lamp.
-func Show(s Status, p Purpose) Pattern {
+// Show gives the pattern of a lamp. active tells whether this member forwards: a status that is worse hides that from
+// the lamp of the status, not from the one of the active member.
+func Show(s Status, active bool, p Purpose) Pattern {
 	switch p {
 	case ShowsPower:
 		return On
 	case ShowsActive:
-		if s == Active {
+		if active {
 			return On
 		}
 		return Off

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -30,7 +31,7 @@ func TestStatusPatterns(t *testing.T) {
 		Lockdown:  "###...###...###.....",
 		Upgrading: "############........",
 	} {
-		if got := drawn(Show(s, ShowsStatus), time.Second); got != want {
+		if got := drawn(Show(s, false, ShowsStatus), time.Second); got != want {
 			t.Errorf("%v: %s, want %s", s, got, want)
 		}
 	}
@@ -47,7 +48,7 @@ func TestPatternsDiffer(t *testing.T) {
 		seen[d] = name
 	}
 	for _, s := range statuses {
-		add(s.String(), Show(s, ShowsStatus))
+		add(s.String(), Show(s, false, ShowsStatus))
 	}
 	add("locate", Locate)
 	add("confirm", Confirm)
@@ -55,13 +56,13 @@ func TestPatternsDiffer(t *testing.T) {
 
 func TestShowByPurpose(t *testing.T) {
 	for _, s := range statuses {
-		if p := Show(s, ShowsPower); !p.Equal(On) {
+		if p := Show(s, false, ShowsPower); !p.Equal(On) {
 			t.Errorf("%v: power %v", s, p)
 		}
-		if lit := len(Show(s, ShowsActive)) > 0; lit != (s == Active) {
-			t.Errorf("%v: the lamp of the active member is lit: %t", s, lit)
+		if len(Show(s, true, ShowsActive)) == 0 || len(Show(s, false, ShowsActive)) != 0 {
+			t.Errorf("%v: the lamp of the active member", s)
 		}
-		if lit := len(Show(s, ShowsAttention)) > 0; lit != (s == Attention || s == Lockdown) {
+		if lit := len(Show(s, true, ShowsAttention)) > 0; lit != (s == Attention || s == Lockdown) {
 			t.Errorf("%v: attention is lit: %t", s, lit)
 		}
 		text, _ := s.MarshalText()
@@ -170,5 +171,66 @@ func TestClass(t *testing.T) {
 	}
 	if err := c.Set(true); err == nil || !strings.Contains(err.Error(), "LED apu2:green:led2") {
 		t.Errorf("a lamp that has gone: %v", err)
+	}
+}
+
+// tape is a lamp that notes what it is told.
+type tape struct {
+	mu   sync.Mutex
+	said []bool
+	fail error
+}
+
+func (l *tape) Set(lit bool) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.said = append(l.said, lit)
+	return l.fail
+}
+
+func (l *tape) Close() error { return nil }
+
+func (l *tape) count() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.said)
+}
+
+func TestDriver(t *testing.T) {
+	l := &tape{}
+	d := Drive(l)
+	until := func(what string, ok func() bool) {
+		t.Helper()
+		for range 500 {
+			if ok() {
+				return
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		t.Fatal("never: " + what)
+	}
+	d.Show(On)
+	until("lit", func() bool { lit, err := d.State(); return lit && err == nil })
+	n := l.count()
+	d.Show(On) // the same again writes nothing
+	d.Show(Blink(5 * time.Millisecond))
+	until("blinks", func() bool { return l.count() > n+6 })
+	d.Show(Off)
+	until("dark", func() bool { lit, _ := d.State(); return !lit })
+	n = l.count()
+	time.Sleep(50 * time.Millisecond)
+	if l.count() > n+1 {
+		t.Errorf("%d writes to a dark lamp", l.count()-n)
+	}
+	l.mu.Lock()
+	l.fail = errors.New("gone")
+	l.mu.Unlock()
+	d.Show(On)
+	until("the error is told", func() bool { _, err := d.State(); return err != nil })
+	d.Close(Off)
+	for i, lit := range l.said[1:] {
+		if lit == l.said[i] && i < len(l.said)-3 {
+			t.Errorf("write %d changes nothing: %v", i, l.said)
+		}
 	}
 }
