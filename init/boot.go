@@ -113,6 +113,13 @@ func (m *machine) modules() error {
 		m.complain("%v", err)
 	}
 	m.loader = l
+	if m.board != nil {
+		for _, name := range m.board.Modules {
+			if err := l.Load(name); err != nil {
+				m.note("board %s: %v", m.board.Name, err)
+			}
+		}
+	}
 	loaded := l.Loaded()
 	m.note("modules: %s", strings.Join(loaded, " "))
 	milestone("%d modules loaded", len(loaded))

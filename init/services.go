@@ -38,6 +38,13 @@ func (m *machine) services() []supervise.Service {
 			StopTimeout: time.Second,
 		})
 	}
+	if m.board != nil {
+		out = append(out, supervise.Service{
+			Name:        "hald",
+			Argv:        []string{twinkeep, "hald", "--run", runDir, "--board", m.board.Name},
+			StopTimeout: time.Second,
+		})
+	}
 	dirs := []string{"--config", configDir, "--state", data.Mountpoint, "--run", runDir}
 	out = append(out,
 		supervise.Service{

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -237,6 +238,9 @@ func (b *build) addModules(ctx context.Context, fs *rootfs, tree *kernel.Tree) e
 	if err != nil {
 		return fmt.Errorf("%s: %w", list, err)
 	}
+	if wanted, err = b.boardModules(wanted); err != nil {
+		return err
+	}
 	sel, err := kernel.Select(ctx, tree.Modules(), wanted)
 	if err != nil {
 		return fmt.Errorf("%s: %w", list, err)
@@ -257,6 +261,34 @@ func (b *build) addModules(ctx context.Context, fs *rootfs, tree *kernel.Tree) e
 	}
 	b.progress("%d modules, %.1f MB; built into the kernel: %s", len(sel.Files), mb(fs.size["modules"]), strings.Join(sel.Builtin, " "))
 	return fs.archive.File(module.IndexPath, 0o644, index.Bytes())
+}
+
+// boardModules adds what the board files of this architecture name: one image serves them all.
+func (b *build) boardModules(wanted []kernel.Wanted) ([]kernel.Wanted, error) {
+	boards, err := board.All()
+	if err != nil {
+		return nil, err
+	}
+	own, err := board.Named(b.board)
+	if err != nil {
+		return nil, err
+	}
+	known := make(map[string]bool)
+	for _, w := range wanted {
+		known[w.Name] = true
+	}
+	for _, o := range boards {
+		if o.Arch != own.Arch {
+			continue
+		}
+		for _, m := range slices.Concat(o.Modules, o.Watchdog) {
+			if name := module.Normal(m); !known[name] {
+				known[name] = true
+				wanted = append(wanted, kernel.Wanted{Kind: module.Demand, Name: name})
+			}
+		}
+	}
+	return wanted, nil
 }
 
 // sizes is the table for people.

@@ -1,0 +1,105 @@
+package halvm
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twinkeep/twinkeep/tools/lab/qemu"
+)
+
+// Lamps of a PS/2 keyboard, as bits of ps2_set_ledstate: board/qemu-panel.yaml says what each shows.
+const (
+	scrollLock = 1 // the status
+	numLock    = 2 // active
+	capsLock   = 4 // attention
+)
+
+const ledTrace = "ps2_set_ledstate"
+
+// panel switches on a PC with a keyboard as its front panel.
+func panel(t *testing.T, more []string, files ...qemu.File) *machine {
+	t.Helper()
+	if *imageDir == "" {
+		t.Skip("starts machines for minutes; run it with: make test-hardware")
+	}
+	wav := filepath.Join(t.TempDir(), "speaker.wav")
+	if *keepDir != "" {
+		wav = filepath.Join(*keepDir, t.Name()+".wav")
+	}
+	args := append([]string{"-M", "q35,pcspk-audiodev=snd", "-audiodev", "wav,id=snd,path=" + wav}, accel(t)...)
+	args = append(args, "-m", "256",
+		"-smbios", "type=1,manufacturer=QEMU,product=Twinkeep panel", "-trace", ledTrace, "-device", "i6300esb",
+		"-action", "reboot=shutdown,shutdown=poweroff,panic=none,watchdog=reset",
+		"-blockdev", "null-co,node-name=n0,size=1048576", "-device", "nvme,serial=1,drive=n0",
+		"-device", "virtio-rng-pci")
+	for _, n := range []string{"a", "b"} {
+		args = append(args, "-netdev", "user,id="+n+",restrict=on", "-device", "virtio-net-pci,netdev="+n+",romfile=")
+	}
+	m := start(t, "qemu-system-x86_64", filepath.Join(*imageDir, "vmlinux"), filepath.Join(*imageDir, "initramfs.cpio"), "ttyS0,115200",
+		append(args, more...), files...)
+	t.Cleanup(func() {
+		if info, err := os.Stat(wav); err == nil {
+			t.Logf("the speaker gave %d bytes of sound", info.Size())
+		}
+	})
+	return m
+}
+
+// states are the distinct states that the lamps went through since a line of the trace.
+func (m *machine) states(since int) (out []string) {
+	lines := m.trace(ledTrace)
+	for _, l := range lines[min(since, len(lines)):] {
+		f := strings.Fields(l)
+		out = append(out, f[len(f)-1])
+	}
+	return out
+}
+
+// TestPanel: from the role to the lamp, and from the button to the reset, watched from outside the machine.
+func TestPanel(t *testing.T) {
+	m := panel(t, nil)
+	m.see(`init: PID 1`)
+	m.until("the status lamp blinks while the box boots", func() bool {
+		return regexp.MustCompile(`1 0 1 0 1`).MatchString(strings.Join(m.states(0), " "))
+	})
+	m.see(`hald\S* .*the case shows active`)
+	m.until("the lamps of status and active are lit", func() bool { return m.last(ledTrace) == scrollLock|numLock })
+	n := len(m.trace(ledTrace))
+	time.Sleep(3 * time.Second)
+	if got := m.states(n); len(got) > 0 {
+		t.Errorf("the lamps of an active member change: %v", got)
+	}
+
+	out := m.command("hardware")
+	t.Log(out)
+	for _, want := range []string{`Board: +qemu-panel`, `Case: +active`, `Watchdog: i6300ESB timer, active, 30 s`, `LED +scroll lock +status +lit`,
+		`LED +num lock +active +lit`, `LED +caps lock +attention +dark`, `button +sleep +status +idle`, `input +power-fail .*good`, `buzzer .*PC Speaker +-`} {
+		if !regexp.MustCompile(want).MatchString(out) {
+			t.Errorf("hardware does not say %q", want)
+		}
+	}
+
+	m.key("sleep", 200*time.Millisecond)
+	m.see(`button sleep: show role`)
+	m.until("one flash, twice", func() bool {
+		return strings.Contains(strings.Join(m.states(n), " "), "1 0 1 0")
+	})
+	m.until("the status again", func() bool { return m.last(ledTrace) == scrollLock|numLock })
+
+	m.command("hardware locate --for 2s")
+	m.until("all lamps blink", func() bool { return strings.Contains(strings.Join(m.states(n), " "), "7 6 4 0") || m.blinks(n) })
+	m.until("the status again", func() bool { return m.last(ledTrace) == scrollLock|numLock })
+
+	// The disk has 50 degrees, and the board warns from 45 on.
+	m.see(`temperature disk is warm: 49.9 degrees|temperature disk is warm: 50.0 degrees`)
+}
+
+// blinks tells whether all three lamps were lit and dark since a line of the trace.
+func (m *machine) blinks(since int) bool {
+	s := " " + strings.Join(m.states(since), " ") + " "
+	return strings.Contains(s, " 7 ") && strings.Contains(s, " 0 ")
+}
