@@ -53,6 +53,13 @@ test-image: need-box image ## The disk image in QEMU with OVMF: first boot, upgr
 	@test -f $(KEYS)/PK.auth || $(GO) run ./tools/sign -keys $(KEYS) keygen
 	$(GO) test ./tools/lab/box -run '$(or $(T),.)' -v -timeout 60m -image $(abspath $(BUILD)/disk) -cache $(abspath $(BUILD)/cache) -keys $(abspath $(KEYS))
 
+test-hardware: need-hardware pieces ## Lamps, buttons, buzzer, temperature, power-fail, watchdog on a machine of QEMU (T=regexp chooses)
+	$(GO) test ./hal/halvm -run '$(or $(T),.)' -v -timeout 30m -image $(abspath $(BUILD)/image)
+
+test-hardware-arm64: need-hardware-arm64 ## The image of qemu-arm64 under emulation: boots to ACTIVE, lamp, power button
+	$(GO) run ./tools/image pieces --board qemu-arm64 --out $(BUILD)/image-arm64
+	$(GO) test ./hal/halvm -run TestARM -v -timeout 30m -arm $(abspath $(BUILD)/image-arm64)
+
 test-powercut: need-box image ## Cut the power N times (default 200) at random moments of first boot, upgrade, trial, confirmation (REPLAY=1000: judge the disks of one recorded upgrade instead of booting)
 	$(GO) run ./tools/lab/powercut -n $(or $(N),200) -image $(BUILD)/disk -cache $(BUILD)/cache -keys $(KEYS) $(if $(FOR),-for $(FOR)) $(if $(SEED),-seed $(SEED)) $(if $(REPLAY),-replay $(REPLAY))
 
@@ -80,4 +87,4 @@ need-%:
 clean: ## Remove everything that was built
 	rm -rf $(BUILD)
 
-.PHONY: help demo console stop image pieces keys test test-boot test-image test-powercut check board-check unit vm fuzz bench-failover bench-sync bench-ruleset sim mutations clean
+.PHONY: help demo console stop image pieces keys test test-boot test-image test-hardware test-hardware-arm64 test-powercut check board-check unit vm fuzz bench-failover bench-sync bench-ruleset sim mutations clean

@@ -38,6 +38,8 @@ type machine struct {
 	watchdog atomic.Pointer[watchdog.Watchdog]
 	down     *shutdown
 	loaded   loader.Info // what the boot loader says
+	tree     tree        // health, in health.go
+	starved  bool        // the watchdog is not fed any more; the supervisor's loop has it
 	// endBootlog ends the journal on the disk; nil without one.
 	endBootlog func()
 }

@@ -40,7 +40,7 @@ func run(ctx context.Context, args []string) error {
 	fs.StringVar(&b.out, "out", "build/image", "folder for the result")
 	fs.StringVar(&b.cache, "cache", "build/cache", "folder for downloads and built commands")
 	fs.StringVar(&b.buildroot, "buildroot", "buildroot", "folder with modules.txt, commands.txt, layout.txt")
-	fs.StringVar(&b.kernel, "kernel", "linux-image-amd64", "kernel `package`; a meta package is followed (linux-image-cloud-amd64: virtual machines only)")
+	fs.StringVar(&b.kernel, "kernel", "", "kernel `package`, by default linux-image-amd64 or -arm64 as the board wants; a meta package is followed (linux-image-cloud-amd64: virtual machines only)")
 	fs.StringVar(&b.twinkeep, "twinkeep", "", "take this `program` as /bin/twinkeep instead of building ./firmware/twinkeep")
 	fs.BoolVar(&b.verify, "verify", false, "build a second time from nothing and compare")
 	fs.StringVar(&b.release.Version, "version", "", "version for people; the default is git describe")

@@ -29,6 +29,7 @@ type build struct {
 	begin                        time.Time
 	release                      upgrade.Release
 	disk                         diskOptions
+	target                       target
 	overrides                    map[string][]byte // content of files of buildroot, by their name there
 }
 
@@ -74,7 +75,7 @@ func (b *build) progress(format string, args ...any) {
 func (b *build) kernelTree(ctx context.Context) (*kernel.Tree, []byte, error) {
 	// One image serves every board of its architecture, PID 1 finds out which
 	// it is on; the name is recorded, and must be one that exists.
-	if _, err := board.Named(b.board); err != nil {
+	if err := b.chooseTarget(ctx); err != nil {
 		return nil, nil, err
 	}
 	tree, err := kernel.Fetch(ctx, b.cache, b.kernel, b.progress)
@@ -174,6 +175,9 @@ func (b *build) pieces(ctx context.Context) error {
 
 // vmlinux returns the uncompressed kernel, from the cache if it is there.
 func (b *build) vmlinux(ctx context.Context, tree *kernel.Tree, vmlinuz []byte) ([]byte, error) {
+	if b.target.uname != "x86_64" {
+		return vmlinuz, nil // QEMU's other machines have no faster way in
+	}
 	sum := sha256.Sum256(vmlinuz)
 	cached := filepath.Join(b.cache, fmt.Sprintf("vmlinux-%x", sum[:8]))
 	if data, err := os.ReadFile(cached); err == nil {
@@ -241,6 +245,9 @@ func (b *build) addModules(ctx context.Context, fs *rootfs, tree *kernel.Tree) e
 	if wanted, err = b.boardModules(wanted); err != nil {
 		return err
 	}
+	if wanted, err = b.present(tree.Modules(), wanted); err != nil {
+		return err
+	}
 	sel, err := kernel.Select(ctx, tree.Modules(), wanted)
 	if err != nil {
 		return fmt.Errorf("%s: %w", list, err)
@@ -269,16 +276,12 @@ func (b *build) boardModules(wanted []kernel.Wanted) ([]kernel.Wanted, error) {
 	if err != nil {
 		return nil, err
 	}
-	own, err := board.Named(b.board)
-	if err != nil {
-		return nil, err
-	}
 	known := make(map[string]bool)
 	for _, w := range wanted {
 		known[w.Name] = true
 	}
 	for _, o := range boards {
-		if o.Arch != own.Arch {
+		if o.Arch != b.target.uname {
 			continue
 		}
 		for _, m := range slices.Concat(o.Modules, o.Watchdog) {
