@@ -18,6 +18,7 @@ var asked = map[string]string{"gatewayd": "/v1/node", "had": "/v1/status"}
 const (
 	askEvery   = 5 * time.Second
 	askTimeout = 10 * time.Second
+	noteAfter  = 15 * time.Second
 )
 
 // tree is what PID 1 knows of the health of the machine.
@@ -25,7 +26,7 @@ type tree struct {
 	mu       sync.Mutex
 	answered map[string]time.Duration // by the time since boot
 	judge    health.Judge
-	last     string
+	said     bool // that something is ill
 }
 
 // watchHealth asks the critical services for ever.
@@ -82,17 +83,18 @@ func (m *machine) healthy(sup *supervise.Supervisor) bool {
 		t.judge.Spent = w.Info().Boot.ByWatchdog() && m.loaded.CountPath == ""
 	}
 	v := t.judge.Step(now, services)
-	if v.Why != t.last {
-		switch {
-		case v.Why == "":
-			m.note("health: all critical services are well again")
-		case t.last == "":
-			m.note("health: %s", v.Why)
-		}
-		t.last = v.Why
+	// A service that is starting is not worth a word.
+	switch {
+	case v.Why != "" && !t.said && v.For >= noteAfter:
+		m.note("health: %s", v.Why)
+		t.said = true
+	case v.Why == "" && t.said:
+		m.note("health: all critical services are well again")
+		t.said = false
 	}
 	for _, name := range v.Restart {
 		m.note("health: %s does not answer and is restarted", name)
+		t.said = true
 		if err := sup.Restart(name); err != nil {
 			m.note("%v", err)
 		}

@@ -34,9 +34,10 @@ type Service struct {
 
 // Verdict says what to do.
 type Verdict struct {
-	Feed    bool     // the watchdog
-	Why     string   // what is ill; empty: nothing
-	Restart []string // services to restart now
+	Feed    bool          // the watchdog
+	Why     string        // what is ill; empty: nothing
+	For     time.Duration // how long without a break
+	Restart []string      // services to restart now
 }
 
 // Judge follows the tree. The zero value has the product's limits.
@@ -80,7 +81,8 @@ func (j *Judge) Step(now time.Duration, services []Service) Verdict {
 	if limit == 0 {
 		limit = Limit
 	}
-	v.Feed = j.Spent || now-j.since < limit
+	v.For = now - j.since
+	v.Feed = j.Spent || v.For < limit
 	return v
 }
 
