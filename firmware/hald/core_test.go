@@ -31,7 +31,7 @@ buttons:
 sensors:
   - {name: CPU, chip: k10temp, input: temp1, warn: 80, critical: 95, critical_device: true}
   - {name: disk, chip: nvme, input: temp1, optional: true}
-power_fail: {key: {device: d, code: "140"}}
+power_fail: {key: {device: f, code: "140"}}
 `))
 	if err != nil {
 		t.Fatal(err)
