@@ -1,10 +1,13 @@
 package main
 
 import (
+	"os"
+
 	"github.com/spf13/cobra"
 
 	"github.com/twinkeep/twinkeep/board"
 	"github.com/twinkeep/twinkeep/firmware/hald"
+	"github.com/twinkeep/twinkeep/firmware/journal"
 )
 
 func haldCommand(d *dirs) *cobra.Command {
@@ -18,7 +21,7 @@ func haldCommand(d *dirs) *cobra.Command {
 			}
 			ctx, cancel := stopping()
 			defer cancel()
-			return hald.Run(ctx, hald.Options{Board: b, RunDir: d.run, Ready: ready, Log: journal()})
+			return hald.Run(ctx, hald.Options{Board: b, RunDir: d.run, Ready: ready, Log: journal.New(os.Stderr)})
 		},
 	}
 	c.Flags().StringVar(&name, "board", "auto", "name of the board file")
