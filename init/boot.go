@@ -117,6 +117,9 @@ func (m *machine) modules() error {
 	m.loader = l
 	if m.board != nil {
 		for _, name := range m.board.Modules {
+			if _, err := os.Stat("/sys/module/" + module.Normal(name)); err == nil {
+				continue // there already, or built in
+			}
 			if err := l.Load(name); err != nil {
 				m.note("board %s: %v", m.board.Name, err)
 			}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/twinkeep/twinkeep/board"
@@ -89,12 +90,10 @@ func (b *build) foreignApt(ctx context.Context) error {
 	return nil
 }
 
-// present leaves out what a kernel of another architecture than the list's, x86_64, does not have. What is loaded at
-// every boot it must have.
-func (b *build) present(dir string, wanted []kernel.Wanted) ([]kernel.Wanted, error) {
-	if b.target.uname == "x86_64" {
-		return wanted, nil
-	}
+// present puts both lists together without what the kernel does not have: of the boards' modules whatever it is (a kernel
+// of our own need not serve all boards), of the image's list, which is made for x86_64, on other architectures all but what
+// is loaded at every boot. It says what it leaves out.
+func (b *build) present(dir string, wanted, boards []kernel.Wanted) ([]kernel.Wanted, error) {
 	there := make(map[string]bool)
 	err := filepath.WalkDir(dir, func(p string, e fs.DirEntry, err error) error {
 		if name, _, ok := strings.Cut(filepath.Base(p), ".ko"); err == nil && ok {
@@ -111,8 +110,9 @@ func (b *build) present(dir string, wanted []kernel.Wanted) ([]kernel.Wanted, er
 	}
 	var out []kernel.Wanted
 	var gone []string
-	for _, w := range wanted {
-		if there[w.Name] || w.Kind == module.Boot {
+	for i, w := range slices.Concat(wanted, boards) {
+		must := i < len(wanted) && (b.target.uname == "x86_64" || w.Kind == module.Boot)
+		if there[w.Name] || must {
 			out = append(out, w)
 		} else {
 			gone = append(gone, w.Name)

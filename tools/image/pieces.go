@@ -242,10 +242,11 @@ func (b *build) addModules(ctx context.Context, fs *rootfs, tree *kernel.Tree) e
 	if err != nil {
 		return fmt.Errorf("%s: %w", list, err)
 	}
-	if wanted, err = b.boardModules(wanted); err != nil {
+	boards, err := b.boardModules(wanted)
+	if err != nil {
 		return err
 	}
-	if wanted, err = b.present(tree.Modules(), wanted); err != nil {
+	if wanted, err = b.present(tree.Modules(), wanted, boards); err != nil {
 		return err
 	}
 	sel, err := kernel.Select(ctx, tree.Modules(), wanted)
@@ -270,8 +271,8 @@ func (b *build) addModules(ctx context.Context, fs *rootfs, tree *kernel.Tree) e
 	return fs.archive.File(module.IndexPath, 0o644, index.Bytes())
 }
 
-// boardModules adds what the board files of this architecture name: one image serves them all.
-func (b *build) boardModules(wanted []kernel.Wanted) ([]kernel.Wanted, error) {
+// boardModules gives what the board files of this architecture name besides the list: one image serves them all.
+func (b *build) boardModules(wanted []kernel.Wanted) (out []kernel.Wanted, err error) {
 	boards, err := board.All()
 	if err != nil {
 		return nil, err
@@ -287,11 +288,11 @@ func (b *build) boardModules(wanted []kernel.Wanted) ([]kernel.Wanted, error) {
 		for _, m := range slices.Concat(o.Modules, o.Watchdog) {
 			if name := module.Normal(m); !known[name] {
 				known[name] = true
-				wanted = append(wanted, kernel.Wanted{Kind: module.Demand, Name: name})
+				out = append(out, kernel.Wanted{Kind: module.Demand, Name: name})
 			}
 		}
 	}
-	return wanted, nil
+	return out, nil
 }
 
 // sizes is the table for people.
