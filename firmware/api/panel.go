@@ -82,12 +82,11 @@ type PanelBuzzer struct {
 // PanelWatchdog is what the kernel says of the watchdog that PID 1 feeds.
 type PanelWatchdog struct {
 	Identity string `json:"identity"`
-	State    string `json:"state"`             // active, inactive
-	Timeout  int    `json:"timeout"`           // seconds
-	Left     int    `json:"left,omitempty"`    // seconds; 0 where the driver does not say
-	Unalter  bool   `json:"nowayout"`          // cannot be stopped
-	Fired    bool   `json:"fired"`             // it caused the last reset
-	Problem  string `json:"problem,omitempty"` // PID 1 does not feed it, and why
+	State    string `json:"state"`          // active, inactive
+	Timeout  int    `json:"timeout"`        // seconds
+	Left     int    `json:"left,omitempty"` // seconds; 0 where the driver does not say
+	NoWayOut bool   `json:"nowayout"`       // cannot be stopped
+	Fired    bool   `json:"fired"`          // it caused the last reset
 }
 
 // Locate is the body of POST /v1/locate.

@@ -15,13 +15,13 @@ import (
 
 // parts are the board's lamps, inputs and sounder, as far as they are there.
 type parts struct {
-	sys, dev string
-	lamps    []*lamp
-	inputs   []*watched
-	buzzer   *board.Buzzer
-	sounder  buzzer.Sounder // nil: none
-	close1   func() error   // of the sounder
-	silent   error          // why there is none
+	sys, dev     string
+	lamps        []*lamp
+	inputs       []*watched
+	buzzer       *board.Buzzer
+	sounder      buzzer.Sounder // nil: none
+	closeSounder func() error   // of the sounder
+	silent       error          // why there is none
 }
 
 type lamp struct {
@@ -145,7 +145,7 @@ func (p *parts) openBuzzer() error {
 	}
 	d, err := evdev.Open(p.dev, names[0], true)
 	if err == nil {
-		p.sounder, p.close1 = d, d.Close
+		p.sounder, p.closeSounder = d, d.Close
 	}
 	return err
 }
@@ -256,7 +256,7 @@ func (p *parts) close() {
 			l.driver.Close(led.Off)
 		}
 	}
-	if p.close1 != nil {
-		p.close1()
+	if p.closeSounder != nil {
+		p.closeSounder()
 	}
 }

@@ -101,7 +101,7 @@ func watch(sys string) *api.PanelWatchdog {
 	if w.Identity == "" {
 		return nil
 	}
-	w.Unalter, w.Fired = read("nowayout") == "1", watchdog.BootStatus(number("bootstatus")).ByWatchdog()
+	w.NoWayOut, w.Fired = read("nowayout") == "1", watchdog.BootStatus(number("bootstatus")).ByWatchdog()
 	return w
 }
 
