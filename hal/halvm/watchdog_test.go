@@ -1,15 +1,15 @@
 package halvm
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
-	"github.com/twinkeep/twinkeep/init/supervise"
 	"github.com/twinkeep/twinkeep/tools/lab/qemu"
 )
 
@@ -50,21 +50,17 @@ func TestWatchdogLockUp(t *testing.T) {
 	m.reset()
 }
 
-// pid of a service, as the console tells it.
-func (m *machine) pid(name string) int {
+// pid of a service, as the console tells it. Lines of the journal may come between.
+func (m *machine) pid(name string) (pid int) {
 	m.Helper()
-	out := m.command("service list --json")
-	var services []supervise.ServiceStatus
-	if err := json.Unmarshal([]byte(out[strings.IndexAny(out, "[{"):]), &services); err != nil {
-		m.Fatalf("%v:\n%s", err, out)
-	}
-	for _, s := range services {
-		if s.Name == name && s.PID > 0 {
-			return s.PID
+	re := regexp.MustCompile(`(?s)"name": "` + name + `",.*?"pid": (\d+),`)
+	m.until(name+" runs", func() bool {
+		if found := re.FindStringSubmatch(m.command("service list --json")); found != nil {
+			pid, _ = strconv.Atoi(found[1]) // digits
 		}
-	}
-	m.Fatalf("%s does not run:\n%s", name, out)
-	return 0
+		return pid > 0
+	})
+	return pid
 }
 
 // shell runs a line in the rescue shell.
