@@ -32,8 +32,9 @@ keys: ## Make the keys that sign upgrades and images (KEYS=build/keys)
 
 test: need-test check unit vm test-boot ## Everything CI runs
 
-test-boot: ## The part of test-image that CI has time for: first boot, upgrade, a panic, secure boot
+test-boot: ## The part of test-image that CI has time for: first boot, upgrade, a panic, secure boot; the case and a lock-up
 	@$(MAKE) test-image VERIFY= T='TestFirstBootAndState|TestUpgrade|TestBrokenImages/panic|TestSecureBoot'
+	@$(MAKE) test-hardware T='TestPanel|TestFactoryReset|TestPowerFailAndButton|TestWatchdogLockUp'
 
 check: ## Formatting, vet, staticcheck
 	@out=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "not gofmt-clean:"; echo "$$out"; exit 1; }
