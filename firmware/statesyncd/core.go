@@ -23,7 +23,7 @@ type core struct {
 	node    *node.Node
 	names   map[uint8]string
 	machine *statesync.Machine
-	table   *ctnl.Table
+	table   *ctnl.Pipe
 	kernel  *ctnl.Events
 	tls     *tls.Config
 	start   time.Time

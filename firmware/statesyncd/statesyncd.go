@@ -177,9 +177,11 @@ func newCore(o Options, n *node.Node) (*core, error) {
 		cfg.Members = append(cfg.Members, m.ID)
 		c.names[m.ID] = m.Name
 	}
-	if c.table, err = ctnl.OpenTable(); err != nil {
+	table, err := ctnl.OpenTable()
+	if err != nil {
 		return nil, err
 	}
+	c.table = ctnl.NewPipe(table)
 	if c.machine, err = statesync.New(cfg, c.table, c); err != nil {
 		c.table.Close()
 		return nil, err

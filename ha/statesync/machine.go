@@ -83,7 +83,8 @@ type Machine struct {
 	role   Role
 	lost   time.Duration // when the role was lost; 0 if never
 	term   uint64        // the highest heard of
-	clock  atomic.Uint32
+	clock  uint32        // counts what was taken in
+	landed atomic.Uint32 // the clock up to which the kernel's table has everything
 	now    time.Duration
 
 	seq     uint64
@@ -100,6 +101,9 @@ type Machine struct {
 	since   time.Duration // of inSync
 	good    time.Duration // when the holder was last heard and equal
 	ops     []KernelOp
+	flying  []KernelOp // begun, not ended
+	flown   uint32     // the clock at which they were
+	landing []KernelOp // memory for the next
 	scratch []Change
 	nextDig time.Duration
 	nextSay time.Duration
@@ -132,9 +136,9 @@ func New(cfg Config, kernel Kernel, out Output) (*Machine, error) {
 	return m, nil
 }
 
-// Clock counts what the machine has taken in. A walk reads it before it fetches a piece of the table, to know what
-// is newer than the piece; it may be called from any goroutine.
-func (m *Machine) Clock() uint32 { return m.clock.Load() }
+// Clock counts what the machine has taken in and the kernel's table has. A walk reads it before it fetches a piece of the
+// table, to know what is newer than the piece; it may be called from any goroutine.
+func (m *Machine) Clock() uint32 { return m.landed.Load() }
 
 // peer is one other member.
 type peer struct {
@@ -218,6 +222,7 @@ func (m *Machine) PeerDown(now time.Duration, id uint8) {
 // SetRole tells what the cluster says.
 func (m *Machine) SetRole(now time.Duration, r Role) {
 	m.now = now
+	m.settle()
 	was := m.role
 	m.role = r
 	if r.Holder {
@@ -251,6 +256,7 @@ func (m *Machine) Listens() bool { return !m.loaded || !m.role.Known || m.sharin
 // Tick does what is due. It is to be called every 50 ms or so.
 func (m *Machine) Tick(now time.Duration) {
 	m.now = now
+	m.settle()
 	for _, p := range m.peers {
 		if p.up && p.acked && now-p.ackedAt >= ackEvery {
 			m.ack(p)

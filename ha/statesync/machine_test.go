@@ -15,11 +15,21 @@ type fakeKernel struct {
 	entries map[Tuple]Flow
 	room    int
 	events  []Event // what packets did
+	begun   []KernelOp
 }
 
 func (k *fakeKernel) Size() (int, int) { return len(k.entries), k.room }
 
-func (k *fakeKernel) Apply(ops []KernelOp) []error {
+func (k *fakeKernel) Begin(ops []KernelOp) { k.begun = ops }
+
+// End carries the operations out as late as it may.
+func (k *fakeKernel) End() []error {
+	ops := k.begun
+	k.begun = nil
+	return k.apply(ops)
+}
+
+func (k *fakeKernel) apply(ops []KernelOp) []error {
 	errs := make([]error, len(ops))
 	for i, op := range ops {
 		old, known := k.entries[op.Flow.Orig]
