@@ -24,6 +24,7 @@ type core struct {
 	names   map[uint8]string
 	machine *statesync.Machine
 	table   *ctnl.Pipe
+	reader  *ctnl.Reader
 	kernel  *ctnl.Events
 	tls     *tls.Config
 	start   time.Time
@@ -51,6 +52,7 @@ type core struct {
 	rates     rates
 	report    report
 	listens   bool // to events of new and changed entries
+	fetching  map[statesync.Tuple]bool
 
 	netMu sync.Mutex
 	seen  map[uint8]map[string]sighting // by member and interface
@@ -84,6 +86,7 @@ func (c *core) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	defer c.table.Close()
+	defer c.reader.Close()
 	defer wg.Wait()
 	defer cancel()
 	defer close(c.ended)
@@ -253,6 +256,31 @@ func (c *core) Send(peer uint8, f []byte) bool {
 	s := c.sessions[peer]
 	return s != nil && s.Send(f)
 }
+
+// Fetch implements statesync.Output. The kernel tells of what is expected before it has changed what announces it.
+func (c *core) Fetch(f statesync.Flow) {
+	if c.fetching[f.Orig] || len(c.fetching) >= maxFetching {
+		return // the next walk finds it
+	}
+	c.fetching[f.Orig] = true
+	time.AfterFunc(fetchAfter, func() {
+		c.do(context.Background(), func() {
+			delete(c.fetching, f.Orig)
+			got, ok, err := c.reader.Get(&f)
+			switch {
+			case err != nil:
+				c.Options.Log.Warn("a connection with a helper was not read", "err", err)
+			case ok:
+				c.machine.Events(c.now(), []statesync.Event{{Kind: statesync.EventUpdate, Flow: got}}, false)
+			}
+		})
+	})
+}
+
+const (
+	fetchAfter  = 5 * time.Millisecond
+	maxFetching = 4096
+)
 
 // Walk implements statesync.Output.
 func (c *core) Walk() { poke(c.walkNow) }

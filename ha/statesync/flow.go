@@ -272,11 +272,24 @@ func (h Hasher) labels(l *[16]byte) uint32 {
 	return uint32(siphash.Hash(h.k0, h.k1, l[:]))
 }
 
+func (h Hasher) adjust(s *[2]SeqAdj) uint32 {
+	if *s == ([2]SeqAdj{}) {
+		return 0
+	}
+	var b [24]byte
+	for i := range s {
+		binary.BigEndian.PutUint32(b[12*i:], s[i].Pos)
+		binary.BigEndian.PutUint32(b[12*i+4:], s[i].Before)
+		binary.BigEndian.PutUint32(b[12*i+8:], s[i].After)
+	}
+	return uint32(siphash.Hash(h.k0, h.k1, b[:]))
+}
+
 // mix is the contribution of one entry to its bucket's digest.
 func (h Hasher) mix(key uint64, r *record) uint64 {
 	x := key ^ h.k0
 	x = avalanche(x + uint64(r.reply)<<32 + uint64(r.mark))
-	x = avalanche(x ^ (uint64(r.labels)<<32 | uint64(r.status)<<8 | uint64(r.state)))
+	x = avalanche(x ^ (uint64(r.labels^r.adjust)<<32 | uint64(r.status)<<8 | uint64(r.state)))
 	return x ^ h.k1
 }
 

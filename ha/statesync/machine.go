@@ -44,6 +44,8 @@ type Output interface {
 	Send(peer uint8, frame []byte) bool
 	// Walk asks for a walk through the kernel's table now rather than later.
 	Walk()
+	// Fetch asks for a connection as the kernel has it in some milliseconds, as an event: it changes without one.
+	Fetch(Flow)
 	// Log tells the operator.
 	Log(Severity, string)
 	// BarrierAcked tells that a peer has passed a barrier.

@@ -76,11 +76,14 @@ type fakeOutput struct {
 	log   []string
 	acked []uint64
 	diff  *Diff
+
+	fetched []Flow
 }
 
 func (o *fakeOutput) Send(peer uint8, frame []byte) bool {
 	return o.send == nil || o.send(peer, frame)
 }
+func (o *fakeOutput) Fetch(f Flow)                        { o.fetched = append(o.fetched, f) }
 func (o *fakeOutput) Walk()                               { o.walk = true }
 func (o *fakeOutput) Log(_ Severity, text string)         { o.log = append(o.log, text) }
 func (o *fakeOutput) BarrierAcked(_ uint8, number uint64) { o.acked = append(o.acked, number) }

@@ -65,6 +65,8 @@ func (m *Machine) event(e *Event) {
 		m.table.put(key, record{status: recExpect, stamp: m.clock, until: m.second() + x.Timeout})
 		if m.sharing() {
 			m.tell(func(b []byte) []byte { return AppendExpect(b, OpExpect, x) })
+			// The helper changes the length of what announces the connection, and the kernel tells nobody.
+			m.out.Fetch(Flow{Family: x.Family, Zone: x.Zone, Orig: x.Master})
 		}
 	}
 }
