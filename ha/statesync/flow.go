@@ -188,6 +188,15 @@ type Expect struct {
 	NATTuple            Tuple
 }
 
+// master is what is known of the connection that expects it: enough to find it.
+func (x *Expect) master() *Flow {
+	f := &Flow{Family: x.Family, Zone: x.Zone, Orig: x.Master}
+	if x.Zone != 0 {
+		f.Has = HasZone
+	}
+	return f
+}
+
 // Helpers are the connection helpers that are carried.
 var Helpers = []string{"ftp", "sip", "tftp", "irc", "amanda", "pptp", "snmp", "netbios-ns", "sane", "RAS", "Q.931", "H.245"}
 

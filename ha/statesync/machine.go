@@ -92,6 +92,7 @@ type Machine struct {
 	seq     uint64
 	delta   bundle
 	gone    []uint64
+	early   map[uint64][]*Expect // expectations by the key of their masters, which are not known yet
 	tombs   [3]map[uint64]struct{}
 	pass    pass
 	loaded  bool // the model has the kernel's table
@@ -116,7 +117,7 @@ type Machine struct {
 // New makes a machine.
 func New(cfg Config, kernel Kernel, out Output) (*Machine, error) {
 	m := &Machine{
-		cfg: cfg, kernel: kernel, out: out, table: newTable(NewHasher(cfg.Secret)), own: Local{}, local: Local{}, peers: map[uint8]*peer{},
+		cfg: cfg, kernel: kernel, out: out, table: newTable(NewHasher(cfg.Secret)), early: map[uint64][]*Expect{}, own: Local{}, local: Local{}, peers: map[uint8]*peer{},
 		text: "reading the connection table",
 	}
 	m.Stats.Refused = map[Reason]uint64{}

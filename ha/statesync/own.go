@@ -59,15 +59,40 @@ func (m *Machine) event(e *Event) {
 		m.Stats.Events++
 		key := m.table.hash.Expect(x)
 		if e.Kind == EventExpectDestroy {
+			delete(m.early, m.table.hash.Flow(x.master()))
 			m.ended(key, func(b []byte) []byte { return AppendExpect(b, OpExpectDelete, x) })
 			return
 		}
-		m.table.put(key, record{status: recExpect, stamp: m.clock, until: m.second() + x.Timeout})
-		if m.sharing() {
-			m.tell(func(b []byte) []byte { return AppendExpect(b, OpExpect, x) })
-			// The helper changes the length of what announces the connection, and the kernel tells nobody.
-			m.out.Fetch(Flow{Family: x.Family, Zone: x.Zone, Orig: x.Master})
-		}
+		m.expected(key, x)
+	}
+}
+
+// maxEarly bounds the expectations that wait for their masters.
+const maxEarly = 4096
+
+// expected takes in an expectation. That of a connection's first packet is told before the connection itself, and could not
+// be made without it: it waits.
+func (m *Machine) expected(key uint64, x *Expect) {
+	master := x.master()
+	of := m.table.hash.Flow(master)
+	if _, known := m.table.entries[of]; !known && len(m.early) < maxEarly {
+		m.early[of] = append(m.early[of], x)
+		return
+	}
+	m.table.put(key, record{status: recExpect, stamp: m.clock, until: m.second() + x.Timeout})
+	if m.sharing() {
+		m.tell(func(b []byte) []byte { return AppendExpect(b, OpExpect, x) })
+		// The helper changes the length of what announces the connection, and the kernel tells nobody.
+		m.out.Fetch(*master)
+	}
+}
+
+// met takes in what waited for a connection.
+func (m *Machine) met(master uint64) {
+	waited := m.early[master]
+	delete(m.early, master)
+	for _, x := range waited {
+		m.expected(m.table.hash.Expect(x), x)
 	}
 }
 
@@ -116,6 +141,9 @@ func (m *Machine) changed(key uint64, isNew bool, f *Flow) {
 		r.status |= recLocal
 	}
 	m.table.put(key, r)
+	if len(m.early) > 0 {
+		m.met(key)
+	}
 }
 
 // ended takes in the end of an entry. Only the holder's counts for others; at a standby it is an entry that ran out.
@@ -376,6 +404,7 @@ func (m *Machine) PassEnd(now time.Duration) {
 		}
 	}
 	m.tellGone()
+	clear(m.early) // the walk has seen what is still expected
 	m.pass.running = false
 	m.loaded = true
 	m.hurry = m.hurry && m.hurried > m.pass.began
