@@ -157,13 +157,17 @@ func (r *results) sustained(ctx context.Context, how, name string, rate int) err
 }
 
 // generate makes connections in A's kernel, in bursts of a millisecond.
-func (l *lab) generate(ctx context.Context, total, rate int) error { return l.make(ctx, total, rate, total) }
+func (l *lab) generate(ctx context.Context, total, rate int) error {
+	return l.make(ctx, total, rate, total)
+}
 
 // living is how many connections live at a time while others begin and end.
 const living = 20000
 
 // churn makes connections and ends as many older ones.
-func (l *lab) churn(ctx context.Context, total, rate int) error { return l.make(ctx, total, rate, living) }
+func (l *lab) churn(ctx context.Context, total, rate int) error {
+	return l.make(ctx, total, rate, living)
+}
 
 func (l *lab) make(ctx context.Context, total, rate, keep int) error {
 	began := time.Now()
