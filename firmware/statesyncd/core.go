@@ -42,6 +42,8 @@ type core struct {
 	fast     atomic.Bool  // walks go as fast as they can
 	backlog  atomic.Int64 // bytes, of the peer with most
 	barrierN atomic.Uint64
+	held     atomic.Uint64 // first packets
+	late     atomic.Uint64 // of which went before every peer had their connection
 
 	// The core goroutine's own:
 	sessions  map[uint8]*link.Session
@@ -106,6 +108,11 @@ func (c *core) run(ctx context.Context) error {
 	wg.Go(func() { c.watchRole(ctx) })
 	wg.Go(func() { c.reportSync(ctx) })
 	wg.Go(func() { c.network(ctx, &wg) })
+	if c.node.Cluster.Defer {
+		if err := c.hold(ctx, &wg); err != nil {
+			c.Options.Log.Error("first packets are not held back", "err", err)
+		}
+	}
 	defer func() {
 		for _, s := range c.sessions {
 			s.Close(net.ErrClosed)
