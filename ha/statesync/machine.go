@@ -206,8 +206,10 @@ func (m *Machine) PeerUp(now time.Duration, h Hello) {
 	for _, a := range h.Addresses {
 		m.local.Add(a)
 	}
-	if len(m.local) != before {
-		m.out.Walk() // what concerns the peer only leaves the model
+	if len(m.local) != before && !m.role.Holder {
+		// What concerns the peer only leaves the model. At the holder that can wait for the walk that the peer asks for, when
+		// it finds a difference: with a large table two walks one after the other would make it wait twice as long.
+		m.out.Walk()
 	}
 	m.sendState(m.peers[h.Member])
 	m.sendDigest(m.peers[h.Member])

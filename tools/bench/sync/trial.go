@@ -260,6 +260,7 @@ func (r *results) join(ctx context.Context, name string, entries int) error {
 			}
 			time.Sleep(50 * time.Millisecond)
 		}
+		time.Sleep(5 * time.Second) // a new holder walks once more
 	} else {
 		time.Sleep(5*time.Second + time.Duration(entries/50)*time.Millisecond)
 	}
