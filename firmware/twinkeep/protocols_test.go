@@ -219,10 +219,10 @@ func TestProtocolsSurvive(t *testing.T) {
 	rules(p.B)
 	p.ClientNS.Run("sysctl", "-qw", "net.ipv4.ping_group_range=0 0")
 	many, err := crowd.Open(place{p.ClientNS}, place{p.ServerNS}, crowd.Plan{Direct: netip.MustParseAddr(pair.Server), ICMP: 10, FTP: true})
-	t.Cleanup(many.Close)
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(many.Close)
 	association, tunnel := openSCTP(t, p), openGRE(t, p)
 	registrar, port := openRaw(t, p.ServerNS, "udp4", pair.Server+":5060"), 20000
 	event := func(name string, do func()) {

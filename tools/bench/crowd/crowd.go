@@ -33,8 +33,8 @@ const (
 // Patience is how long a connection may take to answer after an event.
 const Patience = 10 * time.Second
 
-// busyEvery is the time between two lines of a busy connection.
-const busyEvery = 250 * time.Millisecond
+// BusyEvery is the time between two lines of a busy connection.
+const BusyEvery = 250 * time.Millisecond
 
 // flow is one connection.
 type flow struct {
@@ -56,29 +56,13 @@ type Crowd struct {
 	stop   context.CancelFunc
 }
 
-// Open opens all connections. Close must be called in any case.
+// Open opens all connections.
 func Open(client, server Namespace, p Plan) (*Crowd, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &Crowd{stop: cancel}
-	var s *who
-	err := server.Do(func() (err error) { s, err = serve(p.Direct); return err })
-	if err != nil {
-		return c, err
-	}
-	c.closes = append(c.closes, s.close)
-	err = client.Do(func() error { return c.dial(p, s) })
-	if err == nil && p.FTP {
-		if c.ftp, err = openFTP(client, server, p.Direct); err == nil {
-			c.closes = append(c.closes, c.ftp.close)
-		}
-	}
-	if err != nil {
-		return c, err
-	}
-	errs := make([]error, len(c.flows))
-	c.each(c.flows, func(i int, f *flow) { f.outside, errs[i] = f.ask(time.Now().Add(Patience)) })
-	if err := errors.Join(errs...); err != nil {
-		return c, fmt.Errorf("the first answers: %w", err)
+	if err := c.open(client, server, p); err != nil {
+		c.Close()
+		return nil, err
 	}
 	for _, f := range c.flows {
 		if f.kind == TCPBusy {
@@ -86,6 +70,30 @@ func Open(client, server Namespace, p Plan) (*Crowd, error) {
 		}
 	}
 	return c, nil
+}
+
+func (c *Crowd) open(client, server Namespace, p Plan) error {
+	var s *who
+	if err := server.Do(func() (err error) { s, err = serve(p.Direct); return err }); err != nil {
+		return err
+	}
+	c.closes = append(c.closes, s.close)
+	if err := client.Do(func() error { return c.dial(p, s) }); err != nil {
+		return err
+	}
+	if p.FTP {
+		f, err := openFTP(client, server, p.Direct)
+		if err != nil {
+			return err
+		}
+		c.ftp, c.closes = f, append(c.closes, f.close)
+	}
+	errs := make([]error, len(c.flows))
+	c.each(c.flows, func(i int, f *flow) { f.outside, errs[i] = f.ask(time.Now().Add(Patience)) })
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("the first answers: %w", err)
+	}
+	return nil
 }
 
 // Kinds of connections.
@@ -157,7 +165,7 @@ func (f *flow) chatter(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(busyEvery):
+		case <-time.After(BusyEvery):
 		}
 	}
 }

@@ -65,10 +65,10 @@ func (s *SystemResult) survive(ctx context.Context, dir string) error {
 			return err
 		}
 		c, err := crowd.Open(b.lab.Client, b.lab.Server, survivalPlan)
-		defer c.Close()
 		if err != nil {
 			return fmt.Errorf("open connections: %w", err)
 		}
+		defer c.Close()
 		for _, a := range acts {
 			got, err := b.act(ctx, a, c)
 			if err != nil {
@@ -172,5 +172,5 @@ func (r *Result) survivals(b *strings.Builder) {
 - Busy connections exchange a line each %d ms throughout; idle ones are silent from before the event until they are asked. The
   server answers with the address and port it sees; for ICMP it is the identifier. UDP and ICMP are asked again each 200 ms.
 - conntrackd runs with `+"`ExpectationSync { ftp }`"+`, which is not its default.
-`, 250)
+`, crowd.BusyEvery.Milliseconds())
 }
