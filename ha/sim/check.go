@@ -376,7 +376,7 @@ func (w *World) checkBeat(n *Node, b *wire.Beat) {
 		for _, p := range w.Nodes {
 			n.arrived[p.ID], n.reached[p.ID], n.deafTo[p.ID] = w.path[p.ID][n.ID].newest, w.path[n.ID][p.ID].newest, w.deaf(p.ID, n.ID)
 		}
-		w.checkSync(n, b)
+		w.checkSync(n)
 	}
 	w.checkTerm(n, b.Term)
 	switch open := n.Gate.Open(w.Now); {
@@ -403,9 +403,10 @@ func (w *World) checkStorm(n *Node) {
 	}
 }
 
-// checkSync: invariant 4, as far as beats tell who is in sync.
-func (w *World) checkSync(n *Node, b *wire.Beat) {
-	if b.Has(wire.InSync) {
+// checkSync: invariant 4, as far as beats tell who is in sync; of the member that takes the role they do not any more. When
+// the better one has not acted for a dead time, the next one may.
+func (w *World) checkSync(n *Node) {
+	if n.Machine.View().InSync || w.gates == 0 && w.Now.Sub(w.vacant) > 2*w.timing.Dead-w.timing.Lease-w.timing.Beat {
 		return
 	}
 	for _, p := range w.Nodes {
