@@ -221,7 +221,7 @@ func (w *World) dual(mask uint8, d time.Duration) {
 
 // unwarned reports whether the one of two members that opened its gate first could not know in time that the other, which
 // did not hear it, was about to: no heartbeat that the other sent in the beat before had arrived, or its process stood
-// still, so that it learns of it afterwards; or one of the two is a boot that has never proved to hear the other, which counts for nothing because it
+// still, so that it learns of it afterwards, or died with the order to shut in hand; or one of the two is a boot that has never proved to hear the other, which counts for nothing because it
 // may be a recording.
 func (w *World) unwarned(a, b uint8) bool {
 	first, second := w.Node(a), w.Node(b)
@@ -233,7 +233,7 @@ func (w *World) unwarned(a, b uint8) bool {
 		return true
 	}
 	herald := second.took.Add(-w.timing.Beat)
-	if !second.deafTo[first.ID] || second.reached[first.ID] > herald && first.resume <= herald {
+	if !second.deafTo[first.ID] || second.reached[first.ID] > herald && first.resume <= herald && first.Machine != nil {
 		return false
 	}
 	return w.Now.Sub(second.took) <= w.grace() || ab && w.path[second.ID][first.ID].newest <= second.took
