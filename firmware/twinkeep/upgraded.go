@@ -21,7 +21,7 @@ func upgradedCommand(d *dirs) *cobra.Command {
 			ctx, cancel := stopping()
 			defer cancel()
 			ready()
-			err := trial.Run(ctx, trial.Member{Client: api.NewClient(d.run)}, healthyFor(), func(format string, args ...any) {
+			err := (trial.Box{RunDir: d.run}).Run(ctx, trial.Member{Client: api.NewClient(d.run)}, healthyFor(), func(format string, args ...any) {
 				fmt.Fprintf(os.Stderr, format+"\n", args...)
 			})
 			if err != nil {
