@@ -63,7 +63,7 @@ func (m *machine) services() []supervise.Service {
 			ReadyTimeout: 30 * time.Second,
 		})
 	if m.onDisk() {
-		out = append(out, supervise.Service{Name: "upgraded", Argv: []string{twinkeep, "upgraded", "--run", runDir}, StopTimeout: time.Second})
+		out = append(out, supervise.Service{Name: "upgraded", Argv: append([]string{twinkeep, "upgraded"}, dirs...), StopTimeout: time.Second})
 	}
 	var taken []string
 	for _, s := range out {

@@ -26,7 +26,7 @@ func (s *session) upgradeCommand() *cobra.Command {
 			"permanent when this device has been healthy with it for a minute. If it hangs, panics, loses power or is not healthy\n" +
 			"within ten minutes, the old image comes back by itself.",
 	}
-	cmd.AddCommand(s.upgradeStatus(), s.upgradeInstall(), s.upgradeConfirm(), s.upgradeRollback())
+	cmd.AddCommand(s.upgradeStatus(), s.upgradeInstall(), s.upgradeCluster(), s.upgradeConfirm(), s.upgradeRollback())
 	return cmd
 }
 
@@ -42,19 +42,34 @@ type slotStatus struct {
 	Problem  string        `json:"problem,omitempty"`
 }
 
+// upgradeState is what upgrade status shows.
+type upgradeState struct {
+	Slots   []slotStatus        `json:"slots"`
+	Cluster *api.ClusterUpgrade `json:"cluster,omitempty"`
+}
+
 func (s *session) upgradeStatus() *cobra.Command {
 	return &cobra.Command{
-		Use: "status", Short: "Show both slots, what runs and what boots next", Args: cobra.NoArgs,
+		Use: "status", Short: "Show both slots, what runs and what boots next, and the upgrade of the cluster", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			sys, err := esp.Open()
 			if err != nil {
 				return err
 			}
-			list := slots(sys)
+			st := upgradeState{Slots: slots(sys)}
 			if err := sys.Close(); err != nil {
 				return err
 			}
-			return show(cmd, s, list, writeSlots)
+			if c, err := s.client().ClusterUpgrade(cmd.Context()); err == nil && (c.Plan != nil || c.Fetching != nil || c.Error != "") {
+				st.Cluster = &c
+			}
+			return show(cmd, s, st, func(w io.Writer, st upgradeState) {
+				writeSlots(w, st.Slots)
+				if st.Cluster != nil {
+					fmt.Fprintln(w)
+					writeClusterUpgrade(w, *st.Cluster)
+				}
+			})
 		},
 	}
 }

@@ -181,7 +181,7 @@ func TestAlwaysBoots(t *testing.T) {
 			b := m.box()
 			var ops []Op
 			var err error
-			what := []string{"install", "confirm", "rollback", "reboot"}[r.IntN(4)]
+			what := []string{"install", "confirm", "rollback", "withdraw", "reboot"}[r.IntN(5)]
 			switch what {
 			case "install":
 				m.staged = &image{seed, r.IntN(2) == 0}
@@ -193,6 +193,8 @@ func TestAlwaysBoots(t *testing.T) {
 				ops = b.Confirm()
 			case "rollback":
 				ops, err = b.Rollback()
+			case "withdraw":
+				ops = b.Withdraw()
 			}
 			if err != nil {
 				ops = nil
