@@ -75,14 +75,16 @@ func (p *peers) remember(known map[uint8]string) {
 	}
 }
 
-func (p *peers) of(id uint8) (*peerapi.Peer, error) {
+func (p *peers) of(ctx context.Context, id uint8) (*peerapi.Peer, error) {
 	c, err := p.cluster()
 	if err != nil {
 		return nil, err
 	}
-	p.mu.Lock()
-	a, ok := p.last[id]
-	p.mu.Unlock()
+	a, ok := p.addresses()[id]
+	if !ok {
+		p.look(ctx)
+		a, ok = p.addresses()[id]
+	}
 	if !ok {
 		return nil, fmt.Errorf("member %d: %w: state sync has not found it yet", id, peerapi.ErrUnreachable)
 	}
@@ -90,7 +92,7 @@ func (p *peers) of(id uint8) (*peerapi.Peer, error) {
 }
 
 func (p *peers) call(ctx context.Context, id uint8, method, path string, in, out any) error {
-	peer, err := p.of(id)
+	peer, err := p.of(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -118,7 +120,7 @@ type remote struct {
 func (r *remote) Read(b []byte) (int, error) {
 	for {
 		if r.rc == nil {
-			peer, err := r.peers.of(r.driver)
+			peer, err := r.peers.of(r.ctx, r.driver)
 			if err == nil {
 				r.rc, err = peer.Open(r.ctx, r.path, r.at)
 			}
@@ -139,6 +141,7 @@ func (r *remote) Read(b []byte) (int, error) {
 			if err := r.broken(err); err != nil {
 				return 0, err
 			}
+			r.peers.look(r.ctx) // it may be elsewhere now
 		}
 	}
 }
