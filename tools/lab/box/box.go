@@ -39,6 +39,9 @@ type Config struct {
 	SecureBoot bool
 	MemoryMB   int // 512 when 0
 	NICs       int // virtio NICs, each into a network of its own where nobody answers
+	// Ports are sockets of switch ports (package vswitch) instead, a NIC each. Station tells the MACs of two boxes apart.
+	Ports      []string
+	Station    byte
 	Accel      qemu.Accel
 	Binary     string // qemu-system-x86_64 when empty
 }
@@ -144,6 +147,10 @@ func (c Config) args(socket string) []string {
 	}
 	if c.Target != "" {
 		args = append(args, "-drive", "if=none,id=d2,format=raw,file="+c.Target, "-device", "virtio-blk-pci,drive=d2")
+	}
+	for i, port := range c.Ports {
+		args = append(args, "-netdev", fmt.Sprintf("stream,id=n%d,server=off,addr.type=unix,addr.path=%s", i, port),
+			"-device", fmt.Sprintf("virtio-net-pci,netdev=n%d,romfile=,mac=52:54:00:00:%02x:%02x", i, c.Station, i+1))
 	}
 	for i := range c.NICs {
 		args = append(args, "-netdev", fmt.Sprintf("user,id=n%d,restrict=on", i), "-device", fmt.Sprintf("virtio-net-pci,netdev=n%d,romfile=", i))

@@ -136,7 +136,7 @@ func (l *life) command(line string) string {
 	l.Helper()
 	l.must(l.Enter(line))
 	l.see(`(?s)` + strings.ReplaceAll(line, " ", `\s+`))
-	return l.see(`(?s)(.*?)(?:gw-a|twinkeep)[^\n]*> $`)[1]
+	return l.see(`(?s)(.*?)(?:gw-[ab]|twinkeep)[^\n]*> $`)[1]
 }
 
 // shell runs one command in the rescue shell.
