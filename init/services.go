@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -31,8 +33,8 @@ func (m *machine) services() []supervise.Service {
 	for _, tty := range console.Devices(m.cmdline, serial, exists) {
 		out = append(out, supervise.Service{
 			Name:        "console-" + filepath.Base(tty),
-			Argv:        []string{twinkeep, "cli"},
-			Fallback:    []string{shell},
+			Argv:        []string{twinkeep, "cli", "--config", configDir},
+			Fallback:    m.fallback(),
 			TTY:         tty,
 			Dir:         "/root",
 			StopTimeout: time.Second,
@@ -74,6 +76,15 @@ func (m *machine) services() []supervise.Service {
 		m.complain("%v", err)
 	}
 	return append(out, more...)
+}
+
+// fallback is what a console becomes when its program cannot run: a shell, but
+// not on a device that has a password.
+func (m *machine) fallback() []string {
+	if _, err := os.Stat(filepath.Join(configDir, "admin")); !errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return []string{shell}
 }
 
 // sayFarewell speaks for a had that has died: it sends the frames that had has

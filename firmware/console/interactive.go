@@ -66,7 +66,11 @@ type console struct {
 
 func (c *console) loop(ctx context.Context) error {
 	fmt.Fprintf(c.term, "\nTwinkeep %s. ? shows what can be typed, Tab completes it.\n", either(c.opts.Version, "(no version)"))
+	if err := c.login(ctx); err != nil {
+		return nil
+	}
 	c.greet(ctx)
+	c.begin(ctx)
 	for ctx.Err() == nil {
 		c.lastPrompt = c.prompt(ctx)
 		c.term.SetPrompt(c.lastPrompt)
@@ -145,10 +149,20 @@ func (c *console) greet(ctx context.Context) {
 	fmt.Fprintln(c.term, "To fix it: node show, copy the file, correct it, node edit, paste it, end with a line that has a single \".\".")
 }
 
+// begin begins the first setup on a device that has no node file.
+func (c *console) begin(ctx context.Context) {
+	if c.opts.ConfigDir != "" && c.session().unconfigured() {
+		c.execute(ctx, "setup")
+	}
+}
+
+func (c *console) session() *session {
+	return &session{Options: c.opts, interactive: true, readLine: c.readLine, readPassword: c.readPassword, foreground: c.foreground}
+}
+
 // tree makes a fresh command tree: flags keep their values in a used one.
 func (c *console) tree() *cobra.Command {
-	s := &session{Options: c.opts, interactive: true, readLine: c.readLine, foreground: c.foreground}
-	root := s.root()
+	root := c.session().root()
 	root.SetOut(c.term)
 	root.SetErr(c.term)
 	root.SetIn(strings.NewReader("")) // commands ask by readLine
