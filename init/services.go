@@ -33,12 +33,15 @@ func (m *machine) services() []supervise.Service {
 	for _, tty := range console.Devices(m.cmdline, serial, exists) {
 		out = append(out, supervise.Service{
 			Name:        "console-" + filepath.Base(tty),
-			Argv:        []string{twinkeep, "cli", "--config", configDir},
+			Argv:        m.cli(),
 			Fallback:    m.fallback(),
 			TTY:         tty,
 			Dir:         "/root",
 			StopTimeout: time.Second,
 		})
+	}
+	if m.failsafe() {
+		return out
 	}
 	dirs := []string{"--config", configDir, "--state", data.Mountpoint, "--run", runDir}
 	out = append(out,
@@ -76,6 +79,15 @@ func (m *machine) services() []supervise.Service {
 		m.complain("%v", err)
 	}
 	return append(out, more...)
+}
+
+// cli is the program of a console.
+func (m *machine) cli() []string {
+	argv := []string{twinkeep, "cli", "--config", configDir}
+	if m.failsafe() {
+		argv = append(argv, "--failsafe")
+	}
+	return argv
 }
 
 // fallback is what a console becomes when its program cannot run: a shell, but

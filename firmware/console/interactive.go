@@ -129,6 +129,10 @@ func (c *console) started(ctx context.Context, client *api.Client) (api.NodeStat
 
 // greet tells the operator about lockdown and a bad node file before the first prompt.
 func (c *console) greet(ctx context.Context) {
+	if c.opts.Failsafe {
+		fmt.Fprint(c.term, failsafeText)
+		return
+	}
 	client := api.NewClient(either(c.opts.Run, DefaultRun))
 	status, err := c.started(ctx, client)
 	if err != nil {
@@ -149,9 +153,14 @@ func (c *console) greet(ctx context.Context) {
 	fmt.Fprintln(c.term, "To fix it: node show, copy the file, correct it, node edit, paste it, end with a line that has a single \".\".")
 }
 
+const failsafeText = `
+FAILSAFE: nothing runs but this console, no interface has an address, the gate is shut.
+upgrade status|rollback|install, log --boot -1, flash, factory-reset and shell work. To leave: reboot
+`
+
 // begin begins the first setup on a device that has no node file.
 func (c *console) begin(ctx context.Context) {
-	if c.opts.ConfigDir != "" && c.session().unconfigured() {
+	if !c.opts.Failsafe && c.opts.ConfigDir != "" && c.session().unconfigured() {
 		c.execute(ctx, "setup")
 	}
 }

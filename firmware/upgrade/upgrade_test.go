@@ -290,3 +290,17 @@ efi /EFI/twinkeep/B.efi
 		t.Errorf("%s:\n%s", e.Name(), got)
 	}
 }
+
+// TestFailsafe: the loader sorts the failsafe entries behind the slots', and the running slot is known from them.
+func TestFailsafe(t *testing.T) {
+	const want = "title Twinkeep failsafe (slot B): console only, nothing is forwarded\nsort-key twinkeep-failsafe\nefi /EFI/twinkeep/B.efi\n"
+	if got := string(B.FailsafeEntry()); got != want || B.Failsafe() != "failsafe-b.conf" {
+		t.Errorf("%s: %s", B.Failsafe(), got)
+	}
+	if SlotOf("failsafe-b.conf") != B || SlotOf("failsafe-c.conf") != "" || !IsFailsafe("failsafe-a.conf") || IsFailsafe("a.conf") {
+		t.Error("a failsafe entry is not known")
+	}
+	if _, err := ParseEntry(A.Failsafe(), A.FailsafeEntry()); err == nil {
+		t.Error("a failsafe entry is taken for one that boots by itself")
+	}
+}

@@ -162,6 +162,9 @@ func (b Box) Confirm(log func(format string, args ...any)) error {
 	if err := os.WriteFile(filepath.Join(b.RunDir, ConfirmedFile), nil, 0o644); err != nil {
 		return err
 	}
+	if err := s.Failsafe(); err != nil {
+		log("the failsafe entries of the boot menu: %v", err) // the image is permanent all the same
+	}
 	log("the image in slot %s is permanent now: %v", s.Box.Running, s.Box.Release)
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -84,5 +85,8 @@ func TestConfirm(t *testing.T) {
 	}
 	if r := f.Start(); r != esptest.Release(2) {
 		t.Errorf("%v", r)
+	}
+	if list := f.List(); !strings.Contains(list, "failsafe-b.conf") {
+		t.Errorf("no failsafe entry:\n%s", list)
 	}
 }
