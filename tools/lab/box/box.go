@@ -120,6 +120,9 @@ func Start(l *qemu.Launcher, c Config) (*Box, error) {
 	return b, nil
 }
 
+// firstPort is the PCI slot of the first of Ports, the same on boxes with different disks: shared MACs come from it.
+const firstPort = 0x10
+
 func (c Config) args(socket string) []string {
 	code, machine := Code, "q35"
 	if c.SecureBoot {
@@ -150,7 +153,7 @@ func (c Config) args(socket string) []string {
 	}
 	for i, port := range c.Ports {
 		args = append(args, "-netdev", fmt.Sprintf("stream,id=n%d,server=off,addr.type=unix,addr.path=%s", i, port),
-			"-device", fmt.Sprintf("virtio-net-pci,netdev=n%d,romfile=,mac=52:54:00:00:%02x:%02x", i, c.Station, i+1))
+			"-device", fmt.Sprintf("virtio-net-pci,netdev=n%d,romfile=,mac=52:54:00:00:%02x:%02x,bus=pcie.0,addr=%x", i, c.Station, i+1, firstPort+i))
 	}
 	for i := range c.NICs {
 		args = append(args, "-netdev", fmt.Sprintf("user,id=n%d,restrict=on", i), "-device", fmt.Sprintf("virtio-net-pci,netdev=n%d,romfile=", i))
