@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/twinkeep/twinkeep/firmware/journal"
 	"github.com/twinkeep/twinkeep/firmware/upgrade/esp"
 	"github.com/twinkeep/twinkeep/firmware/upgrade/trial"
 	"github.com/twinkeep/twinkeep/firmware/upgraded"
@@ -24,7 +25,7 @@ func upgradedCommand(d *dirs) *cobra.Command {
 			ctx, cancel := stopping()
 			defer cancel()
 			return upgraded.Run(ctx, upgraded.Options{
-				ConfigDir: d.config, StateDir: d.state, RunDir: d.run, Place: esp.Place{Root: slots}, HealthyFor: healthy, Ready: ready, Log: journal(),
+				ConfigDir: d.config, StateDir: d.state, RunDir: d.run, Place: esp.Place{Root: slots}, HealthyFor: healthy, Ready: ready, Log: journal.New(os.Stderr),
 			})
 		},
 	}
