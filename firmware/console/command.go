@@ -29,7 +29,7 @@ type Options struct {
 	// ConfigDir has the node file and the password. The interactive console asks for the password, and begins the first setup, only
 	// when it is given.
 	ConfigDir string
-	Failsafe  bool // no daemon runs: the device was started by the failsafe entry of its boot menu
+	Failsafe  bool     // no daemon runs: the device was started by the failsafe entry of its boot menu
 	Shell     []string // what the command shell runs; /bin/gosh or $SHELL when empty
 }
 

@@ -23,7 +23,7 @@ func (p Place) openFolder() (*System, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &System{Volume: Volume{p.Root}, place: p, close: lock.Close}
+	s := &System{Volume: Volume(p), place: p, close: lock.Close}
 	if err := s.read(); err != nil {
 		lock.Close()
 		return nil, err

@@ -40,10 +40,10 @@ type Config struct {
 	MemoryMB   int // 512 when 0
 	NICs       int // virtio NICs, each into a network of its own where nobody answers
 	// Ports are sockets of switch ports (package vswitch) instead, a NIC each. Station tells the MACs of two boxes apart.
-	Ports      []string
-	Station    byte
-	Accel      qemu.Accel
-	Binary     string // qemu-system-x86_64 when empty
+	Ports   []string
+	Station byte
+	Accel   qemu.Accel
+	Binary  string // qemu-system-x86_64 when empty
 }
 
 // Box is a machine that runs.

@@ -169,7 +169,10 @@ func serve(t *testing.T, ns *netnslab.NS) {
 
 func dial(t *testing.T, ns *netnslab.NS) *flow {
 	f := &flow{}
-	ns.Try(func() (err error) { f.conn, err = net.DialTimeout("tcp", serverAddr+":7777", 30*time.Second); return err })
+	ns.Try(func() (err error) {
+		f.conn, err = net.DialTimeout("tcp", serverAddr+":7777", 30*time.Second)
+		return err
+	})
 	t.Cleanup(func() { f.conn.Close() })
 	f.lines = bufio.NewScanner(f.conn)
 	var err error

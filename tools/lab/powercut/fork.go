@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"encoding/gob"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -21,19 +23,19 @@ import (
 
 // scene is something that a box does, recorded: the disk before it, and everything written since.
 type scene struct {
-	name    string
-	base    string // image file
-	records []nbd.Record
-	marks   []mark
+	Name    string
+	Base    string // image file
+	Records []nbd.Record
+	Marks   []mark
 }
 
 // mark is a number that was put into the node file by an operator.
 type mark struct {
-	value      int
-	begun      int // records when it was typed
-	kept       int // records when its keeping was acknowledged
-	mayBeLost  int // records from which it may be gone: a factory reset was asked for; 0: never
-	mustBeLost int // records from which it must be gone
+	Value      int
+	Begun      int // records when it was typed
+	Kept       int // records when its keeping was acknowledged
+	MayBeLost  int // records from which it may be gone: a factory reset was asked for; 0: never
+	MustBeLost int // records from which it must be gone
 }
 
 // fork records one box that boots for the first time, commits configurations, is upgraded, and is reset. Then it makes the disks that power
@@ -48,14 +50,14 @@ func fork(ctx context.Context, o options, m *box.Maker, accel qemu.Accel) error 
 	if err != nil {
 		return err
 	}
-	scenes, err := w.recordScenes(ctx)
+	scenes, err := w.scenes(ctx, filepath.Join(dir, "scenes"))
 	w.launcher.Close()
 	if err != nil {
 		return fmt.Errorf("record: %w", err)
 	}
 	fmt.Printf("recorded in %.0f s:", time.Since(t.begin).Seconds())
 	for _, s := range scenes {
-		fmt.Printf(" %s %d writes and flushes;", s.name, len(s.records))
+		fmt.Printf(" %s %d writes and flushes;", s.Name, len(s.Records))
 	}
 	fmt.Println()
 	var wg sync.WaitGroup
@@ -72,6 +74,23 @@ func fork(ctx context.Context, o options, m *box.Maker, accel qemu.Accel) error 
 	return t.report()
 }
 
+// scenes takes the recording of an earlier run with the same -work, or makes one.
+func (w *worker) scenes(ctx context.Context, file string) (out []*scene, err error) {
+	if f, err := os.Open(file); err == nil {
+		defer f.Close()
+		err := gob.NewDecoder(f).Decode(&out)
+		return out, err
+	}
+	if out, err = w.recordScenes(ctx); err != nil {
+		return nil, err
+	}
+	f, err := os.Create(file)
+	if err != nil {
+		return nil, err
+	}
+	return out, errors.Join(gob.NewEncoder(f).Encode(out), f.Close())
+}
+
 // recordScenes plays them on one box.
 func (w *worker) recordScenes(ctx context.Context) ([]*scene, error) {
 	defer w.off()
@@ -81,8 +100,8 @@ func (w *worker) recordScenes(ctx context.Context) ([]*scene, error) {
 	defer func() { w.disk.Close() }()
 	var out []*scene
 	begin := func(name string) (*scene, error) {
-		s := &scene{name: name, base: filepath.Join(filepath.Dir(w.file), strings.ReplaceAll(name, " ", "-"))}
-		if b, err := exec.CommandContext(ctx, "cp", "--sparse=always", w.file, s.base).CombinedOutput(); err != nil {
+		s := &scene{Name: name, Base: filepath.Join(filepath.Dir(w.file), strings.ReplaceAll(name, " ", "-"))}
+		if b, err := exec.CommandContext(ctx, "cp", "--sparse=always", w.file, s.Base).CombinedOutput(); err != nil {
 			return nil, fmt.Errorf("%w: %s", err, b)
 		}
 		w.disk.StartRecording()
@@ -96,21 +115,21 @@ func (w *worker) recordScenes(ctx context.Context) ([]*scene, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.records = w.disk.Recorded()
+	s.Records = w.disk.Recorded()
 
 	if s, err = begin("commit"); err != nil {
 		return nil, err
 	}
 	last := mark{}
 	for i := range 5 {
-		last = mark{value: i + 1, begun: len(w.disk.Recorded())}
-		if err := w.commit(ctx, last.value); err != nil {
+		last = mark{Value: i + 1, Begun: len(w.disk.Recorded())}
+		if err := w.commit(ctx, last.Value); err != nil {
 			return nil, err
 		}
-		last.kept = len(w.disk.Recorded())
-		s.marks = append(s.marks, last)
+		last.Kept = len(w.disk.Recorded())
+		s.Marks = append(s.Marks, last)
 	}
-	s.records = w.disk.Recorded()
+	s.Records = w.disk.Recorded()
 	if err := w.acknowledge(ctx); err != nil { // nothing is in a cache when the next one begins
 		return nil, err
 	}
@@ -118,7 +137,7 @@ func (w *worker) recordScenes(ctx context.Context) ([]*scene, error) {
 	if s, err = begin("upgrade"); err != nil {
 		return nil, err
 	}
-	s.marks = []mark{{value: last.value}}
+	s.Marks = []mark{{Value: last.Value}}
 	if err := w.box.Enter("upgrade install /dev/vdb --force"); err != nil {
 		return nil, err
 	}
@@ -127,7 +146,7 @@ func (w *worker) recordScenes(ctx context.Context) ([]*scene, error) {
 			return nil, err
 		}
 	}
-	s.records = w.disk.Recorded()
+	s.Records = w.disk.Recorded()
 	if err := w.acknowledge(ctx); err != nil {
 		return nil, err
 	}
@@ -135,7 +154,7 @@ func (w *worker) recordScenes(ctx context.Context) ([]*scene, error) {
 	if s, err = begin("factory reset"); err != nil {
 		return nil, err
 	}
-	s.marks = []mark{{value: last.value, mayBeLost: 1}}
+	s.Marks = []mark{{Value: last.Value, MayBeLost: 1}}
 	if err := w.box.Enter("factory-reset --yes"); err != nil {
 		return nil, err
 	}
@@ -144,8 +163,8 @@ func (w *worker) recordScenes(ctx context.Context) ([]*scene, error) {
 			return nil, err
 		}
 	}
-	s.records = w.disk.Recorded()
-	s.marks[0].mustBeLost = len(s.records)
+	s.Records = w.disk.Recorded()
+	s.Marks[0].MustBeLost = len(s.Records)
 	return out, nil
 }
 
@@ -208,26 +227,26 @@ func moment(r *rand.Rand, records []nbd.Record) int {
 
 func (f *forked) once(ctx context.Context) error {
 	s := f.scenes[f.rand.IntN(len(f.scenes))]
-	at := moment(f.rand, s.records)
+	at := moment(f.rand, s.Records)
 	keep := []float64{0, 0.1, 0.5, 0.9, 1}[f.rand.IntN(5)]
 	sectors, lost, err := f.disk(ctx, s, at, keep)
 	if err != nil {
 		return err
 	}
 	os.Remove(f.cfg.VarsFile())
-	f.tally.cut(s.name, sectors, lost)
-	detail := fmt.Sprintf("write %d of %d, %d of %d cached sectors lost", at, len(s.records), lost, sectors)
+	f.tally.cut(s.Name, sectors, lost)
+	detail := fmt.Sprintf("write %d of %d, %d of %d cached sectors lost", at, len(s.Records), lost, sectors)
 	slot, err := f.back(ctx, s, at)
 	if err != nil {
-		return fmt.Errorf("after a cut during %s (%s): %w", s.name, detail, err)
+		return fmt.Errorf("after a cut during %s (%s): %w", s.Name, detail, err)
 	}
-	f.tally.back(f.id, s.name, slot, detail)
+	f.tally.back(f.id, s.Name, slot, detail)
 	return nil
 }
 
 // disk makes the disk that a cut after so many writes leaves.
 func (f *forked) disk(ctx context.Context, s *scene, at int, keep float64) (sectors, lost int, err error) {
-	if b, err := exec.CommandContext(ctx, "cp", "--sparse=always", s.base, f.cfg.Disk).CombinedOutput(); err != nil {
+	if b, err := exec.CommandContext(ctx, "cp", "--sparse=always", s.Base, f.cfg.Disk).CombinedOutput(); err != nil {
 		return 0, 0, fmt.Errorf("%w: %s", err, b)
 	}
 	file, err := os.OpenFile(f.cfg.Disk, os.O_RDWR, 0)
@@ -235,7 +254,7 @@ func (f *forked) disk(ctx context.Context, s *scene, at int, keep float64) (sect
 		return 0, 0, err
 	}
 	defer file.Close()
-	return crash(file, s.records[:at], f.rand, keep)
+	return crash(file, s.Records[:at], f.rand, keep)
 }
 
 // crash writes what was recorded; what comes behind the last flush survives sector by sector with probability keep.
@@ -306,7 +325,7 @@ func (f *forked) back(ctx context.Context, s *scene, at int) (string, error) {
 	if g := shown.FindStringSubmatch(m[1]); g != nil {
 		got, _ = strconv.Atoi(g[1])
 	}
-	if least, most := bounds(s.marks, at); got < least || got > most {
+	if least, most := bounds(s.Marks, at); got < least || got > most {
 		return "", fmt.Errorf("configuration %d to %d must be there, %d is", least, most, got)
 	}
 	if err := f.box.Enter("upgrade status"); err != nil {
@@ -334,13 +353,13 @@ func (f *forked) back(ctx context.Context, s *scene, at int) (string, error) {
 // bounds are the oldest and the newest configuration that may be there after a cut.
 func bounds(marks []mark, at int) (least, most int) {
 	for _, m := range marks {
-		if at >= m.begun {
-			most = max(most, m.value)
+		if at >= m.Begun {
+			most = max(most, m.Value)
 		}
-		if at >= m.kept && (m.mayBeLost == 0 || at < m.mayBeLost) {
-			least = max(least, m.value)
+		if at >= m.Kept && (m.MayBeLost == 0 || at < m.MayBeLost) {
+			least = max(least, m.Value)
 		}
-		if m.mustBeLost > 0 && at >= m.mustBeLost {
+		if m.MustBeLost > 0 && at >= m.MustBeLost {
 			most = 0
 		}
 	}

@@ -31,8 +31,8 @@ func TestCrash(t *testing.T) {
 }
 
 func TestBounds(t *testing.T) {
-	marks := []mark{{value: 1, begun: 0, kept: 10}, {value: 2, begun: 12, kept: 20}}
-	reset := []mark{{value: 5, mayBeLost: 1, mustBeLost: 30}}
+	marks := []mark{{Value: 1, Begun: 0, Kept: 10}, {Value: 2, Begun: 12, Kept: 20}}
+	reset := []mark{{Value: 5, MayBeLost: 1, MustBeLost: 30}}
 	for _, tt := range []struct {
 		marks       []mark
 		at          int
