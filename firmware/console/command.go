@@ -42,6 +42,8 @@ type session struct {
 	readLine func(prompt string) (string, error)
 	// readPassword asks for a line that is not shown.
 	readPassword func(prompt string) (string, error)
+	// passwordSet is told that this operator has set the password; may be nil.
+	passwordSet func()
 	// foreground lends the terminal to another program.
 	foreground func(func(in io.Reader, out io.Writer) error) error
 }

@@ -62,6 +62,7 @@ type console struct {
 	cooked *term.State // of the terminal before raw mode, nil when in is none
 
 	lastPrompt string
+	known      bool // the operator has given the password, or set it
 }
 
 func (c *console) loop(ctx context.Context) error {
@@ -77,6 +78,9 @@ func (c *console) loop(ctx context.Context) error {
 		line, err := c.term.ReadLine()
 		if err != nil && !errors.Is(err, term.ErrPasteIndicator) {
 			break // the operator has gone
+		}
+		if err := c.login(ctx); err != nil {
+			break
 		}
 		if c.execute(ctx, line) {
 			return nil
@@ -166,7 +170,7 @@ func (c *console) begin(ctx context.Context) {
 }
 
 func (c *console) session() *session {
-	return &session{Options: c.opts, interactive: true, readLine: c.readLine, readPassword: c.readPassword, foreground: c.foreground}
+	return &session{Options: c.opts, interactive: true, readLine: c.readLine, readPassword: c.readPassword, foreground: c.foreground, passwordSet: func() { c.known = true }}
 }
 
 // tree makes a fresh command tree: flags keep their values in a used one.

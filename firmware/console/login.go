@@ -25,14 +25,14 @@ const (
 	maxPenalty   = 30 * time.Second
 )
 
-// login lets the operator in who knows the password, if there is one.
+// login lets the operator in who knows the password, if there is one. It is called before every command: the password may have been
+// set on another console since this session began.
 func (c *console) login(ctx context.Context) error {
-	if c.opts.ConfigDir == "" {
+	if c.opts.ConfigDir == "" || c.known {
 		return nil
 	}
 	penalty := firstPenalty
 	for {
-		// It is read each time: another console may have set one.
 		line, err := login.Load(c.opts.ConfigDir)
 		if line == "" && err == nil {
 			return nil
@@ -52,6 +52,7 @@ func (c *console) login(ctx context.Context) error {
 			err = login.Verify(line, word)
 		}
 		if err == nil {
+			c.known = true
 			return nil
 		}
 		fmt.Fprintf(c.term, "%v. Lost it? %s erases this device and begins anew.\n", err, resetWord)
@@ -94,6 +95,14 @@ func askPassword(read func(string) (string, error), say func(format string, args
 	}
 }
 
+func (s *session) setPassword(word string) error {
+	err := login.Set(either(s.ConfigDir, defaultConfig), word)
+	if err == nil && s.passwordSet != nil {
+		s.passwordSet()
+	}
+	return err
+}
+
 func (s *session) passwordCommand() *cobra.Command {
 	var hash bool
 	cmd := &cobra.Command{
@@ -123,11 +132,10 @@ func (s *session) passwordCommand() *cobra.Command {
 				}
 				return s.say(cmd, line)
 			}
-			dir := either(s.ConfigDir, defaultConfig)
-			if err := login.Set(dir, word); err != nil {
+			if err := s.setPassword(word); err != nil {
 				return &api.Error{Message: err.Error(), Hint: "the password is as it was", Cause: err}
 			}
-			return s.say(cmd, "The password is set. The next session asks for it.")
+			return s.say(cmd, "The password is set. Consoles ask for it from now on.")
 		},
 	}
 	cmd.Flags().BoolVar(&hash, "hash", false, "print the hash instead, for a configuration drive")

@@ -13,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/twinkeep/twinkeep/firmware/api"
-	"github.com/twinkeep/twinkeep/firmware/login"
 	"github.com/twinkeep/twinkeep/firmware/node"
 	"github.com/twinkeep/twinkeep/firmware/setup"
 )
@@ -76,8 +75,11 @@ func (s *session) firstSetup(ctx context.Context, w io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if !s.unconfigured() {
+		return &api.Error{Message: "this device was set up on another console meanwhile", Hint: "nothing was changed here"}
+	}
 	// The password first: a device that serves has one.
-	if err := login.Set(either(s.ConfigDir, defaultConfig), word); err != nil {
+	if err := s.setPassword(word); err != nil {
 		return err
 	}
 	status, err := s.client().PutNode(ctx, wizard.NodeFile())

@@ -26,13 +26,24 @@ func TestFirstSetup(t *testing.T) {
 		{"Cluster ID (1 to 255): ", "7"}, {"Cluster key (Enter: make one) [new]: ", ""}, {"Registration interface [G1]: ", ""},
 		{"Management address", "10.1.0.2"}, {"length of its network", "10.1.0.2/24"}, {"Sync interface (or none) [none]: ", ""},
 		{"it is not shown again", "yes"}, {"at least 8 characters", "short"}, {"at least 8 characters", "correct horse"}, {"The same again", "incorrect"},
-		{"are not the same", "correct horse"}, {"The same again", "correct horse"},
+		{"are not the same", "correct horse"},
 	} {
 		o.expect(t, step.see)
 		o.types(step.answer + "\r")
 	}
+	o.expect(t, "The same again")
+	// Somebody at another console of the same device is asked the same, and later for the password.
+	other := operatorAt(t, f.run, dir)
+	other.expect(t, "Member ID")
+	other.types("\x03")
+	other.expect(t, ":/> ")
+	o.types("correct horse\r")
 	o.expect(t, "saved and in force")
 	o.expect(t, ":/> ")
+	other.types("version\r")
+	other.expect(t, "Password: ")
+	other.types("correct horse\r")
+	other.expect(t, "0.1")
 	if calls := f.got(); !slices.Contains(calls, "put # Made by t") || !slices.Contains(calls, "had reload") {
 		t.Errorf("%v", calls)
 	}
