@@ -148,7 +148,7 @@ func (c *console) greet(ctx context.Context) {
 	if l, err := client.Licence(ctx); err == nil {
 		lockedDown(c.term, l)
 	}
-	if len(status.Errors) == 0 {
+	if len(status.Errors) == 0 || c.opts.ConfigDir != "" && c.session().unconfigured() {
 		return
 	}
 	file, _ := client.NodeFile(ctx) // without it the faults have no source line

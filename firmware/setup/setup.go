@@ -182,11 +182,11 @@ func (w *Wizard) nic(name, taken string) (string, error) {
 func (w *Wizard) list() string {
 	var out []string
 	for _, n := range w.nics {
-		link := "no link"
-		if n.Link {
-			link = "link"
+		text := n.MAC
+		if n.Link { // a NIC that is down does not know
+			text += ", link"
 		}
-		out = append(out, fmt.Sprintf("%s (%s, %s)", n.Name, n.MAC, link))
+		out = append(out, fmt.Sprintf("%s (%s)", n.Name, text))
 	}
 	return strings.Join(out, ", ")
 }
