@@ -79,8 +79,11 @@ func (c *computer) upgradeStatus() (u api.ClusterUpgrade) {
 }
 
 // upgradable is a pair on computers, with connections through it that must not end.
-func upgradable(t *testing.T) (p *pair.Pair, a, b *computer, file string, survived func()) {
+func upgradable(t *testing.T, three bool) (p *pair.Pair, all []*computer, file string, survived func()) {
 	p = pair.NewPair(t, binary)
+	if three {
+		p.AddThird()
+	}
 	newer := filepath.Join(t.TempDir(), "twinkeep")
 	build := exec.Command("go", "build", "-ldflags=-X main.version=newer", "-o", newer, ".")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -88,7 +91,11 @@ func upgradable(t *testing.T) (p *pair.Pair, a, b *computer, file string, surviv
 		t.Fatalf("%v\n%s", err, out)
 	}
 	programs := map[uint64]string{100: binary, 200: newer}
-	a, b = newComputer(t, p.A, programs), newComputer(t, p.B, programs)
+	for _, m := range []*pair.Member{p.A, p.B, p.C} {
+		if m != nil {
+			all = append(all, newComputer(t, m, programs))
+		}
+	}
 	file = filepath.Join(t.TempDir(), "upgrade.twk")
 	if err := os.WriteFile(file, esptest.Bundle(t, esptest.Release(200), 8<<20), 0o600); err != nil {
 		t.Fatal(err)
@@ -115,7 +122,7 @@ func upgradable(t *testing.T) (p *pair.Pair, a, b *computer, file string, surviv
 			count++
 		}
 	})
-	return p, a, b, file, func() {
+	return p, all, file, func() {
 		t.Helper()
 		close(end)
 		wg.Wait()
@@ -145,7 +152,8 @@ func wait(t *testing.T, limit time.Duration, what string, logs func() string, co
 
 // TestUpgradeCluster: the standby drives; its upgraded is killed on the way, and it restarts in the middle of what it drives.
 func TestUpgradeCluster(t *testing.T) {
-	p, a, b, file, survived := upgradable(t)
+	p, all, file, survived := upgradable(t, false)
+	a, b := all[0], all[1]
 	logs := func() string { return "--- a\n" + a.Log() + "\n--- b\n" + b.Log() }
 	stop := p.Watch()
 	out := operate(t, p.B, true, "upgrade", "cluster", file, "--wait=false")
@@ -192,9 +200,43 @@ func TestUpgradeCluster(t *testing.T) {
 	}
 }
 
+// TestUpgradeClusterOfThree: the standby that drives is upgraded after the other one, the active member last.
+func TestUpgradeClusterOfThree(t *testing.T) {
+	p, all, file, survived := upgradable(t, true)
+	p.WaitSync(p.C)
+	logs := func() string { return "--- a\n" + p.A.Log() + "\n--- b\n" + p.B.Log() + "\n--- c\n" + p.C.Log() }
+	operate(t, p.B, true, "upgrade", "cluster", file, "--wait=false")
+	var order []string
+	wait(t, 4*time.Minute, "the end of the upgrade", logs, func() bool {
+		u := all[1].upgradeStatus()
+		if u.Error != "" {
+			t.Fatalf("%s\n%s", u.Error, logs())
+		}
+		if u.Plan == nil {
+			return false
+		}
+		for _, m := range u.Plan.Members {
+			if m.Step != rollout.Waiting && !slices.Contains(order, m.Name) {
+				order = append(order, m.Name)
+			}
+		}
+		return u.Plan.Phase.Ended()
+	})
+	if u := all[1].upgradeStatus(); u.Plan.Phase != rollout.Upgraded || !slices.Equal(order, []string{"gw-c", "gw-b", "gw-a"}) {
+		t.Fatalf("%+v, %v\n%s", u.Plan, order, logs())
+	}
+	survived()
+	for _, c := range all {
+		if got := c.started(); !slices.Equal(got, []uint64{100, 200}) {
+			t.Errorf("member %s was started with %v", c.Name, got)
+		}
+	}
+}
+
 // TestUpgradeClusterBacksOut: the second member comes back with its old image, and the first goes back to its own.
 func TestUpgradeClusterBacksOut(t *testing.T) {
-	p, a, b, file, survived := upgradable(t)
+	p, all, file, survived := upgradable(t, false)
+	a, b := all[0], all[1]
 	logs := func() string { return "--- a\n" + a.Log() + "\n--- b\n" + b.Log() }
 	a.broken.Store(200)
 	operate(t, p.A, true, "upgrade", "cluster", file, "--wait=false")
