@@ -141,10 +141,13 @@ func (w *worker) recordScenes(ctx context.Context) ([]*scene, error) {
 	if err := w.box.Enter("upgrade install /dev/vdb --force"); err != nil {
 		return nil, err
 	}
-	for _, pattern := range []string{`This device restarts`, `is permanent now`, prompt} {
+	for _, pattern := range []string{`This device restarts`, `is permanent now`} {
 		if _, err := w.see(ctx, pattern); err != nil {
 			return nil, err
 		}
+	}
+	if _, err := ask(ctx, w.box, "", prompt); err != nil {
+		return nil, err
 	}
 	s.Records = w.disk.Recorded()
 	if err := w.acknowledge(ctx); err != nil {
@@ -158,10 +161,11 @@ func (w *worker) recordScenes(ctx context.Context) ([]*scene, error) {
 	if err := w.box.Enter("factory-reset --yes"); err != nil {
 		return nil, err
 	}
-	for _, pattern := range []string{`init: ready `, prompt} {
-		if _, err := w.see(ctx, pattern); err != nil {
-			return nil, err
-		}
+	if _, err := w.see(ctx, `init: ready `); err != nil {
+		return nil, err
+	}
+	if _, err := ask(ctx, w.box, "", prompt); err != nil {
+		return nil, err
 	}
 	s.Records = w.disk.Recorded()
 	s.Marks[0].MustBeLost = len(s.Records)
@@ -184,8 +188,26 @@ func (w *worker) commit(ctx context.Context, n int) error {
 	if _, err := w.see(ctx, `saved and in force`); err != nil {
 		return err
 	}
-	_, err := w.see(ctx, prompt)
+	_, err := ask(ctx, w.box, "", prompt)
 	return err
+}
+
+// ask types a line until the console says what it should: lines of the journal come in between, also behind the last prompt.
+func ask(ctx context.Context, b *box.Box, line, pattern string) ([]string, error) {
+	if err := b.Enter(line); err != nil {
+		return nil, err
+	}
+	for end := time.Now().Add(patience); ; {
+		once, cancel := context.WithTimeout(ctx, 10*time.Second)
+		m, err := b.Expect(once, pattern)
+		cancel()
+		if err == nil || ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) || time.Now().After(end) {
+			return m, err
+		}
+		if err := b.Enter(""); err != nil {
+			return nil, err
+		}
+	}
 }
 
 // forked is one box that starts with the disks of power cuts.
@@ -308,16 +330,10 @@ func (f *forked) back(ctx context.Context, s *scene, at int) (string, error) {
 	if strings.Contains(said, "is lost") || !strings.Contains(said, "data partition /dev/vda2 mounted") {
 		return "", fmt.Errorf("the data partition:\n%s", said)
 	}
-	if err := f.box.Enter(""); err != nil {
+	if _, err := ask(ctx, f.box, "", prompt); err != nil {
 		return "", err
 	}
-	if _, err := f.see(ctx, prompt); err != nil {
-		return "", err
-	}
-	if err := f.box.Enter("node show"); err != nil {
-		return "", err
-	}
-	m, err := f.see(ctx, `(?s)is in force(.*?)`+prompt)
+	m, err := ask(ctx, f.box, "node show", `(?s)is in force(.*?)`+prompt)
 	if err != nil {
 		return "", err
 	}
@@ -328,10 +344,7 @@ func (f *forked) back(ctx context.Context, s *scene, at int) (string, error) {
 	if least, most := bounds(s.Marks, at); got < least || got > most {
 		return "", fmt.Errorf("configuration %d to %d must be there, %d is", least, most, got)
 	}
-	if err := f.box.Enter("upgrade status"); err != nil {
-		return "", err
-	}
-	if m, err = f.see(ctx, `(?s)SLOT(.*?)`+prompt); err != nil {
+	if m, err = ask(ctx, f.box, "upgrade status", `(?s)SLOT(.*?)`+prompt); err != nil {
 		return "", err
 	}
 	table := strings.ReplaceAll(m[1], "\r", "")
