@@ -3,6 +3,7 @@ package box
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"net"
 	"os"
@@ -274,9 +275,19 @@ func (l *lan) name() string {
 	return name
 }
 
-// prompt1 asks for a prompt: the first one may have come before.
+// prompt1 asks for a prompt until one is the last thing on the console: lines of the journal come in between.
 func (l *life) prompt1() {
 	l.Helper()
-	l.must(l.Enter(""))
-	l.see(`gw-[ab][^\n]*> $`)
+	for end := time.Now().Add(patience); ; {
+		l.must(l.Enter(""))
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		_, err := l.Expect(ctx, `gw-[ab][^\n]*> $`)
+		cancel()
+		if err == nil {
+			return
+		}
+		if time.Now().After(end) {
+			l.Fatal(err)
+		}
+	}
 }
