@@ -40,13 +40,17 @@ keys: ## Make the keys that sign upgrades and images (KEYS=build/keys)
 
 test: need-test check check-kernel unit vm test-boot ## Everything CI runs
 
-test-boot: ## The part of test-image that CI has time for: first boot, upgrade, a panic, secure boot
+test-boot: ## The part of test-image that CI has time for: first boot, upgrade, a panic, secure boot; the case and a lock-up
 	@$(MAKE) test-image VERIFY= T='TestFirstBootAndState|TestUpgrade|TestBrokenImages/panic|TestSecureBoot'
+	@$(MAKE) test-hardware T='TestPanel|TestFactoryReset|TestPowerFailAndButton|TestWatchdogLockUp'
 
 check: ## Formatting, vet, staticcheck
 	@out=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "not gofmt-clean:"; echo "$$out"; exit 1; }
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
+
+board-check: ## Check the board files (FILES=board/mine.yaml checks others)
+	$(GO) run ./firmware/twinkeep board check $(or $(FILES),$(wildcard board/*.yaml))
 
 unit: ## Unit, simulator and namespace tests (the latter need root)
 	$(GO) test -timeout 20m ./...
@@ -58,8 +62,15 @@ test-image: need-box image ## The disk image in QEMU with OVMF: first boot, upgr
 	@test -f $(KEYS)/PK.auth || $(GO) run ./tools/sign -keys $(KEYS) keygen
 	$(GO) test ./tools/lab/box -run '$(or $(T),.)' -v -timeout 60m -image $(abspath $(BUILD)/disk) -cache $(abspath $(BUILD)/cache) -keys $(abspath $(KEYS))
 
-test-powercut: need-box image ## Cut the power N times (default 200) at random moments of first boot, upgrade, trial, confirmation (REPLAY=1000: judge the disks of one recorded upgrade instead of booting)
-	$(GO) run ./tools/lab/powercut -n $(or $(N),200) -image $(BUILD)/disk -cache $(BUILD)/cache -keys $(KEYS) $(if $(FOR),-for $(FOR)) $(if $(SEED),-seed $(SEED)) $(if $(REPLAY),-replay $(REPLAY))
+test-hardware: need-hardware pieces ## Lamps, buttons, buzzer, temperature, power-fail, watchdog on a machine of QEMU (T=regexp chooses)
+	$(GO) test ./hal/halvm -run '$(or $(T),.)' -v -timeout 30m -image $(abspath $(BUILD)/image)
+
+test-hardware-arm64: need-hardware-arm64 ## The image of qemu-arm64 under emulation: boots to ACTIVE, lamp, power button
+	$(GO) run ./tools/image pieces --board qemu-arm64 --out $(BUILD)/image-arm64
+	$(GO) test ./hal/halvm -run TestARM -v -timeout 30m -arm $(abspath $(BUILD)/image-arm64)
+
+test-powercut: need-box image ## Start N disks (default 200) as power cuts leave them at random moments of first boot, commits, upgrade and factory reset (FOR=10m, LIVE=1: cut running boxes, REPLAY=1000: judge without booting)
+	$(GO) run ./tools/lab/powercut -n $(or $(N),200) -image $(BUILD)/disk -cache $(BUILD)/cache -keys $(KEYS) $(if $(FOR),-for $(FOR)) $(if $(SEED),-seed $(SEED)) $(if $(LIVE),-live) $(if $(REPLAY),-replay $(REPLAY))
 
 sim: ## Play N random histories of whole clusters (default 10000), or for SOAK=1h; tells a violation as a story
 	$(GO) run -pgo=ha/sim/testdata/cpu.pprof ./ha/sim/cmd $(if $(SOAK),-soak $(SOAK),-n $(or $(N),10000))
@@ -88,4 +99,4 @@ need-%:
 clean: ## Remove everything that was built
 	rm -rf $(BUILD)
 
-.PHONY: help demo console stop image pieces kernel check-kernel bench-boot keys test test-boot test-image test-powercut check unit vm fuzz bench-failover bench-sync bench-ruleset sim mutations clean
+.PHONY: help demo console stop image pieces kernel check-kernel bench-boot keys test test-boot test-image test-powercut test-hardware test-hardware-arm64 check board-check unit vm fuzz bench-failover bench-sync bench-ruleset sim mutations clean

@@ -42,7 +42,7 @@ func run(ctx context.Context, args []string) error {
 	fs.StringVar(&b.out, "out", "build/image", "folder for the result")
 	fs.StringVar(&b.cache, "cache", "build/cache", "folder for downloads and built commands")
 	fs.StringVar(&b.buildroot, "buildroot", "buildroot", "folder with modules.txt, commands.txt, layout.txt, kernel.config")
-	fs.StringVar(&b.kernel, "kernel", "linux-image-amd64", "kernel `package`; a meta package is followed (linux-image-cloud-amd64: virtual machines only); own: built from kernel.config")
+	fs.StringVar(&b.kernel, "kernel", "", "kernel `package`, by default linux-image-amd64 or -arm64 as the board wants; a meta package is followed (linux-image-cloud-amd64: virtual machines only); own: built from kernel.config")
 	fs.IntVar(&b.jobs, "jobs", 0, "compilers at a time for our own kernel; the default is one per processor")
 	fs.StringVar(&b.twinkeep, "twinkeep", "", "take this `program` as /bin/twinkeep instead of building ./firmware/twinkeep")
 	fs.BoolVar(&b.verify, "verify", false, "build a second time from nothing and compare")

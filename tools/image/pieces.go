@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,6 +31,7 @@ type build struct {
 	date                         time.Time // of the sources; zero when unknown
 	release                      upgrade.Release
 	disk                         diskOptions
+	target                       target
 	overrides                    map[string][]byte // content of files of buildroot, by their name there
 }
 
@@ -100,12 +102,15 @@ func (b *build) ownKernel(ctx context.Context) error {
 func (b *build) kernelTree(ctx context.Context) (*kernel.Tree, []byte, error) {
 	// One image serves every board of its architecture, PID 1 finds out which
 	// it is on; the name is recorded, and must be one that exists.
-	if _, err := board.Named(b.board); err != nil {
+	if err := b.chooseTarget(ctx); err != nil {
 		return nil, nil, err
 	}
 	var tree *kernel.Tree
 	var err error
 	if b.kernel == kernelOwn {
+		if b.target.uname != "x86_64" {
+			return nil, nil, fmt.Errorf("our own kernel is for x86_64, board %s is %s: leave KERNEL out", b.board, b.target.uname)
+		}
 		tree, err = b.own().Build(ctx)
 	} else {
 		tree, err = kernel.Fetch(ctx, b.cache, b.kernel, b.progress)
@@ -206,6 +211,9 @@ func (b *build) pieces(ctx context.Context) error {
 
 // vmlinux returns the uncompressed kernel, from the cache if it is there.
 func (b *build) vmlinux(ctx context.Context, tree *kernel.Tree, vmlinuz []byte) ([]byte, error) {
+	if b.target.uname != "x86_64" {
+		return vmlinuz, nil // QEMU's other machines have no faster way in
+	}
 	sum := sha256.Sum256(vmlinuz)
 	cached := filepath.Join(b.cache, fmt.Sprintf("vmlinux-%x", sum[:8]))
 	if data, err := os.ReadFile(cached); err == nil {
@@ -270,6 +278,13 @@ func (b *build) addModules(ctx context.Context, fs *rootfs, tree *kernel.Tree) e
 	if err != nil {
 		return fmt.Errorf("%s: %w", list, err)
 	}
+	boards, err := b.boardModules(wanted)
+	if err != nil {
+		return err
+	}
+	if wanted, err = b.present(tree.Modules(), wanted, boards); err != nil {
+		return err
+	}
 	sel, err := kernel.Select(ctx, tree.Modules(), wanted)
 	if err != nil {
 		return fmt.Errorf("%s: %w", list, err)
@@ -293,6 +308,30 @@ func (b *build) addModules(ctx context.Context, fs *rootfs, tree *kernel.Tree) e
 	}
 	b.progress("%d modules, %.1f MB; built into the kernel: %s", len(sel.Files), mb(fs.size["modules"]), strings.Join(sel.Builtin, " "))
 	return fs.archive.File(module.IndexPath, 0o644, index.Bytes())
+}
+
+// boardModules gives what the board files of this architecture name besides the list: one image serves them all.
+func (b *build) boardModules(wanted []kernel.Wanted) (out []kernel.Wanted, err error) {
+	boards, err := board.All()
+	if err != nil {
+		return nil, err
+	}
+	known := make(map[string]bool)
+	for _, w := range wanted {
+		known[w.Name] = true
+	}
+	for _, o := range boards {
+		if o.Arch != b.target.uname {
+			continue
+		}
+		for _, m := range slices.Concat(o.Modules, o.Watchdog) {
+			if name := module.Normal(m); !known[name] {
+				known[name] = true
+				out = append(out, kernel.Wanted{Kind: module.Demand, Name: name})
+			}
+		}
+	}
+	return out, nil
 }
 
 // sizes is the table for people.
