@@ -25,8 +25,10 @@ import (
 type build struct {
 	board, out, cache, buildroot string
 	kernel, twinkeep             string
+	jobs                         int
 	verify                       bool
 	begin                        time.Time
+	date                         time.Time // of the sources; zero when unknown
 	release                      upgrade.Release
 	disk                         diskOptions
 	target                       target
@@ -71,6 +73,31 @@ func (b *build) progress(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, "[%5.1fs] %s\n", time.Since(b.begin).Seconds(), fmt.Sprintf(format, args...))
 }
 
+// kernelOwn is --kernel for a kernel that is built here.
+const kernelOwn = "own"
+
+func (b *build) own() *kernel.Own {
+	return &kernel.Own{Cache: b.cache, Fragment: filepath.Join(b.buildroot, "kernel.config"), Jobs: b.jobs, Progress: b.progress}
+}
+
+// ownKernel builds our own kernel into the cache.
+func (b *build) ownKernel(ctx context.Context) error {
+	own := b.own()
+	tree, err := own.Build(ctx)
+	if err != nil {
+		return err
+	}
+	if b.verify {
+		b.progress("building it a second time from nothing")
+		if err := own.Verify(ctx); err != nil {
+			return err
+		}
+		b.progress("both builds are the same")
+	}
+	b.progress("done: %s, %s", tree.Vmlinuz(), tree.Built)
+	return nil
+}
+
 // kernelTree finds the kernel and checks that it has what the product needs.
 func (b *build) kernelTree(ctx context.Context) (*kernel.Tree, []byte, error) {
 	// One image serves every board of its architecture, PID 1 finds out which
@@ -78,7 +105,16 @@ func (b *build) kernelTree(ctx context.Context) (*kernel.Tree, []byte, error) {
 	if err := b.chooseTarget(ctx); err != nil {
 		return nil, nil, err
 	}
-	tree, err := kernel.Fetch(ctx, b.cache, b.kernel, b.progress)
+	var tree *kernel.Tree
+	var err error
+	if b.kernel == kernelOwn && b.target.uname != "x86_64" {
+		return nil, nil, fmt.Errorf("our own kernel is for x86_64: for %s leave out --kernel", b.target.uname)
+	}
+	if b.kernel == kernelOwn {
+		tree, err = b.own().Build(ctx)
+	} else {
+		tree, err = kernel.Fetch(ctx, b.cache, b.kernel, b.progress)
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -263,6 +299,9 @@ func (b *build) addModules(ctx context.Context, fs *rootfs, tree *kernel.Tree) e
 	for _, m := range sel.Index {
 		fs.modules = append(fs.modules, m.Name)
 	}
+	for _, name := range sel.Builtin {
+		sel.Index = append(sel.Index, module.Module{Name: name, Kind: module.Builtin, File: "-"})
+	}
 	var index bytes.Buffer
 	if _, err := sel.Index.WriteTo(&index); err != nil {
 		return err
@@ -307,8 +346,10 @@ func (fs *rootfs) sizes(vmlinuz, packed, vmlinux int64) string {
 		row("  "+k, fs.size[k])
 	}
 	row("  all", fs.archive.Size())
-	s.WriteString("for QEMU, without compression:\n")
-	row("  vmlinux (PVH)", vmlinux)
+	if vmlinux > 0 {
+		s.WriteString("for QEMU, without compression:\n")
+		row("  vmlinux (PVH)", vmlinux)
+	}
 	return s.String()
 }
 

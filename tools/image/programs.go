@@ -15,11 +15,14 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/twinkeep/twinkeep/tools/image/initramfs"
 )
 
 const (
+	// buildDate is the variable that a licence is compared with.
+	buildDate       = "github.com/twinkeep/twinkeep/firmware/license.BuildDate"
 	initPackage     = "github.com/twinkeep/twinkeep/init"
 	twinkeepPackage = "github.com/twinkeep/twinkeep/firmware/twinkeep"
 	urootCommands   = "github.com/u-root/u-root/cmds/"
@@ -64,10 +67,19 @@ func (b *build) goBuild(ctx context.Context, env []string, pkg string) ([]byte, 
 	}
 	defer os.RemoveAll(dir)
 	out := filepath.Join(dir, "program")
-	if err := b.goTool(ctx, "", env, "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid= -X main.version="+b.release.Version, "-o", out, pkg); err != nil {
+	if err := b.goTool(ctx, "", env, "build", "-trimpath", "-buildvcs=false", "-ldflags="+b.ldflags(), "-o", out, pkg); err != nil {
 		return nil, err
 	}
 	return os.ReadFile(out)
+}
+
+// ldflags name the release and the day of its sources.
+func (b *build) ldflags() string {
+	flags := "-s -w -buildid= -X main.version=" + b.release.Version
+	if !b.date.IsZero() {
+		flags += " -X " + buildDate + "=" + b.date.Format(time.DateOnly)
+	}
+	return flags
 }
 
 // goTool runs the go command for the target, in dir, with more environment.
