@@ -241,7 +241,8 @@ func TestFormat(t *testing.T) {
 		},
 		"hardware-panel-bare": func(w io.Writer) { writePanel(w, api.Panel{Status: "standby"}) },
 		"conn": func(w io.Writer) {
-			writeConnections(w, api.Connections{Matching: 5, Connections: []api.Connection{
+			c := connWriter{w: w}
+			for _, one := range []api.Connection{
 				{Proto: "tcp", State: "ESTABLISHED", Timeout: 431999, Assured: true,
 					Original: api.Tuple{Src: addr("10.1.0.50"), Dst: addr("203.0.113.5"), SrcPort: 40000, DstPort: 443, Packets: 10, Bytes: 1500},
 					Reply:    api.Tuple{Src: addr("203.0.113.5"), Dst: addr("192.0.2.1"), SrcPort: 443, DstPort: 40000, Packets: 12, Bytes: 15000}},
@@ -252,7 +253,10 @@ func TestFormat(t *testing.T) {
 					Reply: api.Tuple{Src: addr("192.0.2.50"), Dst: addr("192.0.2.1"), Packets: 1, Bytes: 84}},
 				{Proto: "tcp", Offload: true, Original: api.Tuple{Src: addr("10.1.0.51"), Dst: addr("203.0.113.9"), SrcPort: 1, DstPort: 2},
 					Reply: api.Tuple{Src: addr("203.0.113.9"), Dst: addr("192.0.2.1"), SrcPort: 2, DstPort: 61000}},
-			}}, api.ConnectionCount{Count: 1543, Max: 262144})
+			} {
+				c.add(one)
+			}
+			c.end(5, api.ConnectionCount{Count: 1543, Max: 262144})
 		},
 		"sync":      func(w io.Writer) { writeSync(w, syncStatus()) },
 		"sync-full": func(w io.Writer) { writeSync(w, fullStatus()) },

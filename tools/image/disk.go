@@ -276,6 +276,8 @@ func (b *build) assemble(fs *rootfs, boot *kernel.Package, vmlinuz []byte, key e
 		{Path: "/EFI/BOOT/BOOTX64.EFI", Data: loader},
 		{Path: "/loader/loader.conf", Data: []byte(loaderConf)},
 		{Path: upgrade.EntriesDir + "/" + first.Name(), Data: first.Content()},
+		{Path: upgrade.EntriesDir + "/" + upgrade.A.Failsafe(), Data: upgrade.A.FailsafeEntry()},
+		{Path: upgrade.EntriesDir + "/" + upgrade.B.Failsafe(), Data: upgrade.B.FailsafeEntry()},
 		{Path: upgrade.A.Image(), Data: o.uki},
 	}, enrol...)
 	var up bytes.Buffer

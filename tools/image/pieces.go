@@ -111,6 +111,9 @@ func (b *build) kernelTree(ctx context.Context) (*kernel.Tree, []byte, error) {
 		return nil, nil, fmt.Errorf("our own kernel is for x86_64: for %s leave out --kernel", b.target.uname)
 	}
 	if b.kernel == kernelOwn {
+		if b.target.uname != "x86_64" {
+			return nil, nil, fmt.Errorf("our own kernel is for x86_64, board %s is %s: leave KERNEL out", b.board, b.target.uname)
+		}
 		tree, err = b.own().Build(ctx)
 	} else {
 		tree, err = kernel.Fetch(ctx, b.cache, b.kernel, b.progress)
