@@ -1,7 +1,6 @@
 package console
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"net/netip"
@@ -123,11 +122,6 @@ func prefixes(list []netip.Prefix, between string) string {
 		texts[i] = p.String()
 	}
 	return strings.Join(texts, between)
-}
-
-func (s *session) hardwareCommand() *cobra.Command {
-	return get(s, &cobra.Command{Use: "hardware", Short: "Show the board, CPU, memory and network cards"},
-		func(c *api.Client, ctx context.Context) (api.Hardware, error) { return c.Hardware(ctx) }, writeHardware)
 }
 
 func writeHardware(w io.Writer, h api.Hardware) {

@@ -222,6 +222,24 @@ func TestFormat(t *testing.T) {
 		"hardware-bare": func(w io.Writer) {
 			writeHardware(w, api.Hardware{Cores: 1, Problems: []string{"scan NICs: /sys is not mounted"}})
 		},
+		"hardware-panel": func(w io.Writer) {
+			writePanel(w, api.Panel{
+				Board: "apu2", Status: "attention", Active: true, Reasons: []string{"gw-b is lost"}, Showing: "role",
+				LEDs: []api.PanelLED{
+					{Name: "LED1", Shows: "status", Device: "apu2:green:led1", Lit: true},
+					{Name: "LED2", Shows: "active", Device: "apu*:green:*2", Problem: "no such LED: is its driver loaded?"},
+				},
+				Buttons: []api.PanelButton{{Name: "S1", Use: "status", Device: "apu2-keys KEY_RESTART", State: "idle", Presses: 2}},
+				Sensors: []api.PanelSensor{
+					{Name: "CPU", Chip: "k10temp temp1", Celsius: 61.5, Warn: 80, Critical: 95, Level: "ok", Device: true},
+					{Name: "board", Chip: "nct6775 temp2", Problem: "no such hwmon chip"},
+				},
+				Power:  &api.PanelSupply{Device: "GPIO chip line 4", Failing: true, Count: 1},
+				Buzzer: &api.PanelBuzzer{Device: "PC Speaker"},
+				Watch:  &api.PanelWatchdog{Identity: "SP5100 TCO timer", State: "active", Timeout: 30, Left: 28, Fired: true},
+			})
+		},
+		"hardware-panel-bare": func(w io.Writer) { writePanel(w, api.Panel{Status: "standby"}) },
 		"conn": func(w io.Writer) {
 			c := connWriter{w: w}
 			for _, one := range []api.Connection{
