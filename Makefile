@@ -66,11 +66,11 @@ test-hardware: need-hardware pieces ## Lamps, buttons, buzzer, temperature, powe
 	$(GO) test ./hal/halvm -run '$(or $(T),.)' -v -timeout 30m -image $(abspath $(BUILD)/image)
 
 test-hardware-arm64: need-hardware-arm64 ## The image of qemu-arm64 under emulation: boots to ACTIVE, lamp, power button
-	$(GO) run ./tools/image pieces --board qemu-arm64 --out $(BUILD)/image-arm64
+	$(IMAGE) pieces --board qemu-arm64 --out $(BUILD)/image-arm64
 	$(GO) test ./hal/halvm -run TestARM -v -timeout 30m -arm $(abspath $(BUILD)/image-arm64)
 
-test-powercut: need-box image ## Cut the power N times (default 200) at random moments of first boot, upgrade, trial, confirmation (REPLAY=1000: judge the disks of one recorded upgrade instead of booting)
-	$(GO) run ./tools/lab/powercut -n $(or $(N),200) -image $(BUILD)/disk -cache $(BUILD)/cache -keys $(KEYS) $(if $(FOR),-for $(FOR)) $(if $(SEED),-seed $(SEED)) $(if $(REPLAY),-replay $(REPLAY))
+test-powercut: need-box image ## Start N disks (default 200) as power cuts leave them at random moments of first boot, commits, upgrade and factory reset (FOR=10m, LIVE=1: cut running boxes, REPLAY=1000: judge without booting)
+	$(GO) run ./tools/lab/powercut -n $(or $(N),200) -image $(BUILD)/disk -cache $(BUILD)/cache -keys $(KEYS) $(if $(FOR),-for $(FOR)) $(if $(SEED),-seed $(SEED)) $(if $(LIVE),-live) $(if $(REPLAY),-replay $(REPLAY))
 
 sim: ## Play N random histories of whole clusters (default 10000), or for SOAK=1h; tells a violation as a story
 	$(GO) run -pgo=ha/sim/testdata/cpu.pprof ./ha/sim/cmd $(if $(SOAK),-soak $(SOAK),-n $(or $(N),10000))

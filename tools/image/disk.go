@@ -116,6 +116,9 @@ func (b *build) image(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if b.target.uname != "x86_64" {
+		return fmt.Errorf("the disk layout is for x86_64 PCs; for %s there are kernel and initramfs: image pieces --board %s", b.target.uname, b.board)
+	}
 	boot, fsck, err := b.diskPackages(ctx, key)
 	if err != nil {
 		return err
@@ -273,6 +276,8 @@ func (b *build) assemble(fs *rootfs, boot *kernel.Package, vmlinuz []byte, key e
 		{Path: "/EFI/BOOT/BOOTX64.EFI", Data: loader},
 		{Path: "/loader/loader.conf", Data: []byte(loaderConf)},
 		{Path: upgrade.EntriesDir + "/" + first.Name(), Data: first.Content()},
+		{Path: upgrade.EntriesDir + "/" + upgrade.A.Failsafe(), Data: upgrade.A.FailsafeEntry()},
+		{Path: upgrade.EntriesDir + "/" + upgrade.B.Failsafe(), Data: upgrade.B.FailsafeEntry()},
 		{Path: upgrade.A.Image(), Data: o.uki},
 	}, enrol...)
 	var up bytes.Buffer

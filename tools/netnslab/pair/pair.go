@@ -172,6 +172,25 @@ func (m *Member) Start() {
 	}
 }
 
+// Program sets what Start runs: another binary, with more arguments for `run`.
+func (m *Member) Program(binary string, args ...string) {
+	m.bin, m.args = binary, append([]string{"run", "--config", m.Dir}, args...)
+}
+
+// Wait waits until the member's processes have ended by themselves.
+func (m *Member) Wait() {
+	m.cmd.Wait()
+	m.cmd = nil
+	m.log.Close()
+}
+
+// Crash kills every process of the member, for whoever waits for their end.
+func (m *Member) Crash() {
+	for _, pid := range m.pids() {
+		syscall.Kill(pid, syscall.SIGKILL)
+	}
+}
+
 // dump puts into the log where the member's processes are, in the kernel and in Go: it does not answer. They end by it.
 func (m *Member) dump() {
 	if m.cmd == nil {
