@@ -265,7 +265,9 @@ func (w *World) begin(f *Fault, n *Node) (undo func()) {
 	case Claim:
 		n.Input(cluster.Activate{})
 	case GiveUp:
-		n.Input(cluster.Deactivate{To: f.Peer, For: time.Duration(f.Value * float64(w.timing.Dead))})
+		away := time.Duration(f.Value * float64(w.timing.Dead))
+		n.Input(cluster.Deactivate{To: f.Peer, For: away})
+		w.After(away, w.disturb) // it asks for the role again
 	default:
 		panic("sim: unknown kind of fault " + string(f.Kind))
 	}
