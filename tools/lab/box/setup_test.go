@@ -39,7 +39,7 @@ func TestFirstSetup(t *testing.T) {
 			select {
 			case <-stop:
 				return
-			case <-time.After(300 * time.Millisecond):
+			case <-time.After(40 * time.Millisecond): // as a key that is held; the loader looks for a tenth of a second
 				l.Type(" ")
 			}
 		}
