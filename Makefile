@@ -32,8 +32,8 @@ keys: ## Make the keys that sign upgrades and images (KEYS=build/keys)
 
 test: need-test check unit vm test-boot ## Everything CI runs
 
-test-boot: ## The part of test-image that CI has time for: first boot, upgrade, a panic, secure boot
-	@$(MAKE) test-image VERIFY= T='TestFirstBootAndState|TestUpgrade|TestBrokenImages/panic|TestSecureBoot'
+test-boot: ## The part of test-image that CI has time for: first boot, setup, upgrade, a panic, secure boot
+	@$(MAKE) test-image VERIFY= T='TestFirstBootAndState|TestFirstSetup|TestUpgrade$$|TestBrokenImages/panic|TestSecureBoot'
 
 check: ## Formatting, vet, staticcheck
 	@out=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "not gofmt-clean:"; echo "$$out"; exit 1; }
