@@ -67,6 +67,15 @@ func (m *machine) services() []supervise.Service {
 			After:        []string{"had"},
 			ReadyTimeout: 30 * time.Second,
 		})
+	if m.board != nil {
+		out = append(out, supervise.Service{
+			Name: "hald",
+			Argv: []string{twinkeep, "hald", "--run", runDir, "--board", m.board.Name},
+			// The lamps can wait for those that carry traffic.
+			After:       []string{"had"},
+			StopTimeout: time.Second,
+		})
+	}
 	if m.onDisk() {
 		out = append(out, supervise.Service{Name: "upgraded", Argv: append([]string{twinkeep, "upgraded"}, dirs...), StopTimeout: time.Second})
 	}

@@ -76,7 +76,7 @@ func hadCommand(d *dirs) *cobra.Command {
 			}
 			ctx, cancel := stopping()
 			defer cancel()
-			return had.Run(ctx, had.Options{ConfigDir: d.config, StateDir: d.state, RunDir: d.run, Ready: ready, Log: log})
+			return had.Run(ctx, had.Options{ConfigDir: d.config, StateDir: d.state, RunDir: d.run, Ready: ready, Log: log, StateSync: true})
 		},
 	}
 	d.flags(c)
