@@ -262,7 +262,9 @@ func (c *compiler) inputHead() *chain {
 			}
 		}
 		if len(peers) > 0 {
-			ch.add("members", addressIn(source, f, c.rangeSet(peers, f), false), ports(rules.UDP, rules.PeerPort, rules.PeerPort), accept())
+			set := c.rangeSet(peers, f)
+			ch.add("members", addressIn(source, f, set, false), ports(rules.UDP, rules.PeerPort, rules.SyncPort), accept())
+			ch.add("state sync", addressIn(source, f, set, false), ports(rules.TCP, rules.SyncPort, rules.SyncPort), accept())
 		}
 	}
 	return ch
