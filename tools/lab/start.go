@@ -61,6 +61,9 @@ func stage(ctx context.Context, o options) (err error) {
 	default:
 		err = up(ctx, l)
 	}
+	if o.keep && len(o.stories) > 0 {
+		err = errors.Join(err, stateOf(l).save(o.dir)) // a machine that got its power back is another process
+	}
 	if !o.keep || (err != nil && !errors.Is(err, errFailed)) {
 		return err
 	}
