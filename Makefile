@@ -55,8 +55,11 @@ board-check: ## Check the board files (FILES=board/mine.yaml checks others)
 unit: ## Unit, simulator and namespace tests (the latter need root)
 	$(GO) test -timeout 20m ./...
 
-vm: pieces ## The demo as a test: four virtual machines, a power cut, checks on the captures
-	$(GO) run ./tools/lab demo
+vm: pieces ## The demo as a test: four virtual machines, a power cut, checks on the captures; then a short selection of scenarios
+	$(GO) run ./tools/lab demo --then return,pause,operator,partition
+
+scenarios: need-demo pieces ## Further stories in one lab: pause, stall, link, sync, operator, one-way, partition (S="NAME..." chooses; table in build/scenarios/result.md)
+	$(GO) run ./tools/lab scenarios $(S)
 
 test-image: need-box image ## The disk image in QEMU with OVMF: first boot, upgrades, broken images, secure boot, flash (T=regexp chooses)
 	@test -f $(KEYS)/PK.auth || $(GO) run ./tools/sign -keys $(KEYS) keygen
@@ -99,4 +102,4 @@ need-%:
 clean: ## Remove everything that was built
 	rm -rf $(BUILD)
 
-.PHONY: help demo console stop image pieces kernel check-kernel bench-boot keys test test-boot test-image test-powercut test-hardware test-hardware-arm64 check board-check unit vm fuzz bench-failover bench-sync bench-ruleset sim mutations clean
+.PHONY: help demo console stop image pieces kernel check-kernel bench-boot keys test test-boot test-image test-powercut test-hardware test-hardware-arm64 check board-check unit vm scenarios fuzz bench-failover bench-sync bench-ruleset sim mutations clean
