@@ -182,4 +182,5 @@ const (
 	EvQuorum       = "quorum"
 	EvLock         = "lock"
 	EvSync         = "sync_state"
+	EvPolicy       = "policy_differs"
 )

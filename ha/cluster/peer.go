@@ -42,8 +42,9 @@ type peer struct {
 	view wire.Beat // the newest accepted heartbeat
 	gone string    // why it is not alive
 	// orderly is set when its last farewell was its own decision.
-	orderly bool
-	odd     Instant // no further log of a cabling or hardware oddity before this
+	orderly   bool
+	odd       Instant // no further log of a cabling or hardware oddity before this
+	differing differing
 }
 
 type heard struct {
@@ -114,6 +115,7 @@ func (m *Machine) receive(iface int, b wire.Beat) {
 		}
 		m.log(Notice, EvPeerAlive, fmt.Sprintf("%s is alive: heard on %s, %s with term %d", m.name(p.id), m.cfg.Interfaces[iface].Name, b.State, b.Term))
 	}
+	m.comparePolicy(p, b)
 	m.hearsay(b)
 	if b.Term > m.term {
 		m.term = b.Term
