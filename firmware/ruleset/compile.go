@@ -262,7 +262,9 @@ func (c *compiler) inputHead() *chain {
 			}
 		}
 		if len(peers) > 0 {
-			ch.add("members", addressIn(source, f, c.rangeSet(peers, f), false), ports(rules.UDP, rules.PeerPort, rules.PeerPort), accept())
+			from := c.rangeSet(peers, f)
+			ch.add("members", addressIn(source, f, from, false), ports(rules.UDP, rules.PeerPort, rules.PeerPort), accept())
+			ch.add("members", addressIn(source, f, from, false), ports(rules.TCP, rules.PolicyPort, rules.PolicyPort), accept())
 		}
 	}
 	return ch

@@ -86,6 +86,9 @@ var LinkLocal = RangeOf(netip.MustParsePrefix("fe80::/10"))
 // PeerPort is that of CCP (ha/ccp), which members exchange on all their interfaces.
 const PeerPort = 8116
 
+// PolicyPort is the TCP port of the peer API (firmware/peerapi), by which members get and install policies.
+const PolicyPort = 8118
+
 // HasPorts reports whether a protocol has ports where TCP has them.
 func HasPorts(proto uint8) bool {
 	switch proto {
