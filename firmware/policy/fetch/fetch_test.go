@@ -419,7 +419,7 @@ func TestKeepRetries(t *testing.T) {
 	b := newBox(t, newStore(t), "", m.Registry("policies/office", m.Gateway))
 	var closed []Outcome
 	try := func(ctx context.Context) (Outcome, error) { return b.Recover(ctx, nil, false) }
-	o, err := Keep(t.Context(), try, func(int) time.Duration { return 10 * time.Millisecond }, func(o Outcome, _ time.Duration) {
+	o, err := Keep(t.Context(), try, func(int) time.Duration { return 10 * time.Millisecond }, nil, func(o Outcome, _ time.Duration) {
 		if o.Kind == Closed {
 			if closed = append(closed, o); len(closed) == 2 {
 				m.Restart()

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"sync"
 	"time"
 
@@ -189,7 +188,7 @@ func (n *Node) Install(ctx context.Context, req Request) (Report, error) {
 	id := make([]byte, 16)
 	rand.Read(id)
 	tx := Transaction{
-		ID: hex.EncodeToString(id), Policy: req.Policy.Ref(), Coordinator: n.Self, Members: n.Members,
+		ID: hex.EncodeToString(id), Policy: req.Policy.Ref(), Coordinator: n.Self, Members: n.taking(req.Policy.Document),
 		Operator: req.Operator, Confirm: req.Confirm, Again: req.Again,
 	}
 	if err := tx.check(); err != nil {
@@ -338,7 +337,7 @@ func (n *Node) End(ctx context.Context, confirm bool, operator string) error {
 	if !confirm {
 		name, o.Why = "rollback", "taken back by "+operator
 	}
-	members := slices.Clone(n.Members)
+	members := n.all()
 	errs := n.each(ctx, members, name, o)
 	var failed []error
 	for _, m := range members {

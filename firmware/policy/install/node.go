@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,7 +22,12 @@ type Node struct {
 	// Fetcher has the store, the gatekeeper and Apply. Apply with a nil document closes the member: it runs no policy.
 	Fetcher *fetch.Fetcher
 	Self    uint8
-	Members []uint8 // of the cluster, ascending, this one too
+	Members []uint8 // of the cluster, ascending, this one too; SetMembers changes them
+	// MembersOf gives the members that a document has; may be nil. Who is in the cluster and not in the document takes no
+	// part in its install.
+	MembersOf func(document []byte) []uint8
+	// Describe adds to a status what only the caller knows; may be nil.
+	Describe func(*Status)
 	// Rehearse tries a document as far as that is possible without a change; may be nil.
 	Rehearse func(ctx context.Context, document []byte) error
 	Now      func() Instant       // Clock, but in tests
@@ -31,6 +37,7 @@ type Node struct {
 	slot chan struct{} // held by whoever changes the policy
 
 	mu      sync.Mutex
+	members []uint8            // those of SetMembers; nil: Members
 	holder  string             // what the slot is held for
 	driving string             // the transaction that this member coordinates just now
 	staged  *artifact.Artifact // its policy
@@ -71,6 +78,33 @@ func (n *Node) acquire(ctx context.Context, wait bool, what string) (release fun
 	n.holder = what
 	n.mu.Unlock()
 	return func() { <-n.slot }, nil
+}
+
+// SetMembers says who is in the cluster now.
+func (n *Node) SetMembers(members []uint8) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.members = members
+}
+
+// all are the members now.
+func (n *Node) all() []uint8 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.members == nil {
+		return slices.Clone(n.Members)
+	}
+	return slices.Clone(n.members)
+}
+
+// taking are the members that take part in the install of a document.
+func (n *Node) taking(document []byte) []uint8 {
+	all := n.all()
+	if n.MembersOf == nil {
+		return all
+	}
+	its := n.MembersOf(document)
+	return slices.DeleteFunc(all, func(m uint8) bool { return m != n.Self && !slices.Contains(its, m) })
 }
 
 func (n *Node) store() *store.Store { return n.Fetcher.Store }
@@ -116,7 +150,7 @@ func (n *Node) adopted(st *store.State, head fetch.Head) error {
 	r.Pending = nil
 	if c := head.Confirm; c != nil {
 		r.Pending = &Pending{
-			Transaction: Transaction{ID: c.Transaction, Policy: head.Ref, Members: n.Members, Operator: "an operator"},
+			Transaction: Transaction{ID: c.Transaction, Policy: head.Ref, Members: n.all(), Operator: "an operator"},
 			Previous:    c.Previous, Until: n.Now().after(c.Remaining),
 		}
 	}
@@ -131,6 +165,43 @@ func (n *Node) Recover(ctx context.Context, active []uint8, resumed bool) (fetch
 	}
 	defer release()
 	return n.Fetcher.Recover(ctx, active, resumed)
+}
+
+// Restore puts the stored policy in force again, without the recovery order: when only this process was restarted.
+func (n *Node) Restore(ctx context.Context) error {
+	release, err := n.acquire(ctx, true, "its policy is being put in force again")
+	if err != nil {
+		return err
+	}
+	defer release()
+	st := n.store().State()
+	if st.Current == "" {
+		return errors.New("there is no policy in the store")
+	}
+	a, err := n.store().Load(st.Current)
+	if err == nil {
+		err = n.Fetcher.Accept(a)
+	}
+	if err != nil {
+		return err
+	}
+	return n.Fetcher.Apply(ctx, a.Document)
+}
+
+// Uninstall takes the policy out of force on this member alone. The store keeps it.
+func (n *Node) Uninstall(ctx context.Context) error {
+	release, err := n.acquire(ctx, false, "its policy is being uninstalled")
+	if err != nil {
+		return err
+	}
+	defer release()
+	switch r := n.Record(); {
+	case r.Prepared != nil:
+		return &BusyError{Transaction: r.Prepared.Transaction}
+	case r.Pending != nil:
+		return &BusyError{Transaction: r.Pending.Transaction, Confirming: true}
+	}
+	return n.Fetcher.Apply(ctx, nil)
 }
 
 // prepare is the first phase on this member.
