@@ -73,6 +73,9 @@ func writeNodeStatus(w io.Writer, s api.NodeStatus, file []byte) {
 	default:
 		fmt.Fprintf(w, "%s is in force.\n", s.File)
 	}
+	if s.Policy != "" {
+		fmt.Fprintf(w, "This device runs by %s: of this file its identity, key and devices count.\n", s.Policy)
+	}
 	writeProblems(w, s.Errors, file)
 	for _, p := range s.Warnings {
 		fmt.Fprintf(w, "warning: %s\n", oneLine(p))

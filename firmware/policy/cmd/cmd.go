@@ -36,6 +36,7 @@ func Commands(o Options) []*cobra.Command {
 	return []*cobra.Command{
 		keygenCommand(), o.signCommand(), o.pushCommand(), pullCommand(), o.rollbackCommand(),
 		o.statusCommand(), o.historyCommand(), o.unsyncedCommand(), o.fileCommand(), o.installCommand(),
+		o.uninstallCommand(), o.recoverCommand(),
 		o.endCommand("confirm", "Keep the policy that was installed with --confirm, on all members"),
 		o.endCommand("cancel", "Go back from a policy that was installed with --confirm, on all members, at once"),
 	}

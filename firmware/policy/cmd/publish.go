@@ -5,13 +5,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/url"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/twinkeep/twinkeep/firmware/policy/artifact"
 	"github.com/twinkeep/twinkeep/firmware/policy/fetch"
+	"github.com/twinkeep/twinkeep/firmware/policy/install"
 	"github.com/twinkeep/twinkeep/firmware/policy/registry"
 	"github.com/twinkeep/twinkeep/firmware/policy/sign"
 )
@@ -262,17 +266,67 @@ func get(ctx context.Context, r *registry.Registry, revision uint64) (*artifact.
 	return (fetch.Transfer{}).Get(ctx, r, ref.Digest)
 }
 
+// rollbackHere installs the document of an older revision of this member's history as the next revision.
+func (o Options) rollbackHere(cmd *cobra.Command, p private, to uint64, confirm time.Duration) error {
+	st, err := o.status(cmd.Context())
+	if err != nil {
+		return err
+	}
+	newest := st.InForce.Revision
+	for _, e := range st.History {
+		newest = max(newest, e.Revision)
+	}
+	if to == st.InForce.Revision {
+		return fmt.Errorf("revision %d is in force already", to)
+	}
+	data, err := o.call(cmd.Context(), http.MethodGet, fmt.Sprintf("%s?revision=%d", install.PathFile, to), nil)
+	if err != nil {
+		return err
+	}
+	old, err := artifact.ReadBundle(bytes.NewReader(data))
+	if err != nil {
+		return err
+	}
+	if err := o.check(old.Ref().String(), old.Document); err != nil {
+		return err
+	}
+	a, err := artifact.New(artifact.Meta{
+		Name: old.Meta.Name, Revision: newest + 1, Previous: st.InForce.Digest, Restores: to, Author: author(), Created: now(),
+	}, old.Document)
+	if err == nil {
+		err = p.sign(a)
+	}
+	var b bytes.Buffer
+	if err == nil {
+		err = artifact.WriteBundle(&b, a)
+	}
+	if err != nil {
+		return err
+	}
+	q := url.Values{"operator": {author()}}
+	if confirm > 0 {
+		q.Set("confirm", confirm.String())
+	}
+	return o.install(cmd, q, b.Bytes())
+}
+
 func (o Options) rollbackCommand() *cobra.Command {
 	var s server
 	var p private
 	var to uint64
+	var here bool
+	var confirm time.Duration
 	c := &cobra.Command{
-		Use: "rollback", Short: "Publish the document of an older revision as a new one",
+		Use: "rollback", Short: "Publish, or install, the document of an older revision as a new one",
 		Long: "Revisions only grow, so that nobody can replay an old policy: going back is a new revision with the old content, signed\n" +
 			"like every other. To leave a policy that was just installed with --confirm, use policy cancel on a gateway.",
-		Example: "  twinkeep policy rollback --to 41 --key office.key",
-		Args:    cobra.NoArgs,
+		Example: "  twinkeep policy rollback --to 41 --key office.key\n" +
+			"  twinkeep policy rollback --to 41 --key office.key --install --confirm 5m",
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if here {
+				return o.rollbackHere(cmd, p, to, confirm)
+			}
 			r, err := s.open()
 			if err != nil {
 				return err
@@ -299,6 +353,9 @@ func (o Options) rollbackCommand() *cobra.Command {
 	s.flag(c)
 	p.flag(c)
 	c.Flags().Uint64Var(&to, "to", 0, "revision whose document comes back")
+	c.Flags().BoolVar(&here, "install", false, "on a gateway: from this member's history, onto all members, without a management server")
+	c.Flags().DurationVar(&confirm, "confirm", 0, "with --install: go back unless policy confirm comes within this time")
+	c.MarkFlagsMutuallyExclusive("install", "settings")
 	c.MarkFlagRequired("to")
 	return c
 }
