@@ -102,8 +102,7 @@ func startPolicies(d *daemon, s policySettings, n *node.Node) (*policies, error)
 	}
 	p.node.HandleLocal(mux)
 	p.handle(mux)
-	p.begin(ctx)
-	if d.started { // had runs by the node file
+	if was := p.begin(ctx); d.started && was == nil { // had runs by the node file
 		p.restart = restart{wanted: true, apart: true, since: uptime()}
 		p.unsure = listenFor(n.Cluster.Timing)
 	}
@@ -130,8 +129,8 @@ func (p *policies) end() {
 }
 
 // begin puts in force what this box ran when only this process was restarted; else it closes the box, with the addresses
-// of the stored policy, or those of the node file.
-func (p *policies) begin(ctx context.Context) {
+// of the stored policy, or those of the node file. It gives what was in force, nil for a box that ran by its node file.
+func (p *policies) begin(ctx context.Context) *node.InForce {
 	st := p.node.Fetcher.Store.State()
 	was, err := node.LoadInForce(p.d.RunDir)
 	if err != nil {
@@ -142,7 +141,7 @@ func (p *policies) begin(ctx context.Context) {
 		case was.Uninstalled:
 			p.gone, p.first = true, false
 			p.shut(p.stored(), uninstalled)
-			return
+			return was
 		case was.Digest != "" && was.Digest == string(st.Current):
 			p.inForce, p.runs = *was, st.Ref()
 			p.member = was.Node
@@ -150,13 +149,14 @@ func (p *policies) begin(ctx context.Context) {
 				p.first = false
 				p.outcome = fmt.Sprintf("goes on with %s", st.Ref())
 				p.d.Log.Printf("policy: %s after a restart of gatewayd", p.outcome)
-				return
+				return was
 			}
 			p.d.Log.Printf("policy: what was in force does not go on: %v", err)
 			p.inForce, p.runs, p.member = node.InForce{}, artifact.Ref{}, nil
 		}
 	}
 	p.shut(p.stored(), p.closed)
+	return was
 }
 
 // stored is the node that the stored policy makes, if it can be used; else the node file.

@@ -143,10 +143,30 @@ func installed(t *testing.T) *policyPair {
 	p.WaitStates("DOWN", "DOWN")
 	p.waitHeard()
 	operate(t, p.A, true, "policy", "install", p.sign(1, document("")))
-	p.WaitStates("ACTIVE", "STANDBY")
 	p.waitRuns(1, p.A, p.B)
-	p.WaitSync(p.B)
+	p.makeActive()
 	return p
+}
+
+// makeActive gives the role to A, whoever was first, and waits until B could take over.
+func (p *policyPair) makeActive() {
+	p.t.Helper()
+	p.Wait("an active member", func() bool { return p.A.Status().State == "ACTIVE" || p.B.Status().State == "ACTIVE" })
+	if p.A.Status().State != "ACTIVE" {
+		p.inSync(p.B, p.A)
+		operate(p.t, p.A, true, "ha", "-activate")
+	}
+	p.WaitStates("ACTIVE", "STANDBY")
+	p.inSync(p.A, p.B)
+}
+
+// inSync waits until a member could take over from another one.
+func (p *policyPair) inSync(from, to *pair.Member) {
+	p.t.Helper()
+	p.Wait("member "+to.Name+" in sync", func() bool {
+		s := from.Status()
+		return to.Status().InSync && len(s.Peers) == 1 && s.Peers[0].InSync && s.Peers[0].State == "STANDBY"
+	})
 }
 
 // waitHeard waits until the members hear each other.
@@ -189,9 +209,10 @@ func TestPolicyFirstInstall(t *testing.T) {
 	if !strings.Contains(out, "member 1: installed") || !strings.Contains(out, "member 2: installed") {
 		t.Errorf("install:\n%s", out)
 	}
-	p.WaitStates("ACTIVE", "STANDBY")
-	p.Wait("traffic", p.Reachable)
 	p.waitRuns(1, p.A, p.B)
+	p.Wait("traffic", p.Reachable)
+	p.makeActive()
+	count := p.A.Status().Failover.Count
 	// A newer one, given at the standby.
 	operate(t, p.B, true, "policy", "install", p.sign(2, document(noPing)))
 	p.waitRuns(2, p.A, p.B)
@@ -202,7 +223,7 @@ func TestPolicyFirstInstall(t *testing.T) {
 			t.Errorf("member %s: heartbeats tell %+v, heard %+v", m.Name, s.Policy, s.Peers)
 		}
 	}
-	if s := p.A.Status(); s.State != "ACTIVE" || s.Failover.Count != 1 {
+	if s := p.A.Status(); s.State != "ACTIVE" || s.Failover.Count != count {
 		t.Errorf("the installs moved the role: %s, %+v", s.State, s.Failover)
 	}
 	if out := operate(t, p.B, true, "policy", "history"); !strings.Contains(out, "* revision 2") || !strings.Contains(out, "  revision 1") {
@@ -213,6 +234,6 @@ func TestPolicyFirstInstall(t *testing.T) {
 	p.B.Stop()
 	p.A.Start()
 	p.B.Start()
-	p.WaitStates("ACTIVE", "STANDBY")
 	p.waitRuns(2, p.A, p.B)
+	p.makeActive()
 }
