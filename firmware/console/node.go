@@ -217,7 +217,7 @@ func (s *session) nodeReload(cmd *cobra.Command, _ []string) error {
 // applied passes the new file on to had, and tells what came of it.
 func (s *session) applied(cmd *cobra.Command, status api.NodeStatus, message string) error {
 	cluster, err := "", error(nil)
-	if status.Cluster != "" {
+	if status.Cluster != "" && status.Policy == "" { // by a policy, gatewayd tells had when that has to know
 		cluster, err = s.client().ReloadHA(cmd.Context())
 	}
 	if showErr := show(cmd, s, status, func(w io.Writer, st api.NodeStatus) {

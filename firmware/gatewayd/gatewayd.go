@@ -118,7 +118,7 @@ func (d *daemon) reload() api.NodeStatus {
 		}
 		d.Log.Printf("the node file is not used; fix it with: node edit")
 		d.judge()
-		return d.status
+		return d.nodeStatus()
 	}
 	status.Running = d.status.Running
 	status.Hostname = n.Hostname
@@ -141,7 +141,16 @@ func (d *daemon) reload() api.NodeStatus {
 	default:
 		d.enact(n, ruleset.New(n))
 	}
-	return d.status
+	return d.nodeStatus()
+}
+
+// nodeStatus is the status with what the box runs instead, if it does. d.mu is held.
+func (d *daemon) nodeStatus() api.NodeStatus {
+	s := d.status
+	if p := d.policies.Load(); p != nil {
+		s.Policy = p.name()
+	}
+	return s
 }
 
 // enact makes a node and its rules those in force. d.mu is held. What did not go through is in d.status.Problems.

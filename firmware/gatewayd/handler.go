@@ -35,12 +35,8 @@ func (d *daemon) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/node", func(w http.ResponseWriter, _ *http.Request) {
 		d.mu.Lock()
-		status := d.status
-		d.mu.Unlock()
-		if p := d.policies.Load(); p != nil {
-			status.Policy = p.name()
-		}
-		api.Reply(w, status, nil)
+		defer d.mu.Unlock()
+		api.Reply(w, d.nodeStatus(), nil)
 	})
 	mux.HandleFunc("GET /v1/node/file", d.getFile)
 	mux.HandleFunc("PUT /v1/node/file", d.putFile)

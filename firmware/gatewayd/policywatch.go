@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/twinkeep/twinkeep/firmware/api"
@@ -103,6 +104,9 @@ func (p *policies) tick(ctx context.Context, w *watch) {
 // input is what is known. mu is held.
 func (p *policies) input(now time.Duration, ref artifact.Ref) standing.Input {
 	in := standing.Input{Now: now, Ours: markOf(ref), Why: p.closed, Hold: p.hold, Deaf: p.deaf}
+	if in.Why == "" {
+		in.Why = "a policy is being put in force"
+	}
 	if p.gone {
 		in.Ours = standing.Mark{}
 	}
@@ -110,15 +114,19 @@ func (p *policies) input(now time.Duration, ref artifact.Ref) standing.Input {
 		return in
 	}
 	in.Holder = holds(p.ha.State)
+	var refusers []uint8
 	if p.node != nil {
-		if r := p.node.Record(); r.Prepared != nil {
+		r := p.node.Record()
+		if in.Left = markOf(r.Left); r.Prepared != nil {
 			in.Switching = markOf(r.Prepared.Policy)
 		}
+		refusers = p.node.Refusers()
 	}
 	for _, q := range p.ha.Peers {
 		in.Peers = append(in.Peers, standing.Peer{
 			Name: q.Name, Active: holds(q.State), Idle: q.State == "DOWN" || q.State == "INIT" || q.State == "LOST",
-			Heard: time.Duration(q.LastHeard), Mark: standing.Mark{Revision: q.Policy.Revision, Digest: q.Policy.Digest},
+			Refused: slices.Contains(refusers, q.Member),
+			Heard:   time.Duration(q.LastHeard), Mark: standing.Mark{Revision: q.Policy.Revision, Digest: q.Policy.Digest},
 		})
 	}
 	return in

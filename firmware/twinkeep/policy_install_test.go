@@ -63,6 +63,35 @@ func TestPolicyRejected(t *testing.T) {
 	p.waitRuns(2, p.A, p.B)
 }
 
+// TestPolicyHolderRejects: when it is the active member that rejects, the one that does not takes over from it.
+func TestPolicyHolderRejects(t *testing.T) {
+	p := installed(t)
+	p.tool("keygen", "--out", p.at("second"))
+	p.trust(p.B, "second")
+	operate(t, p.B, true, "node", "reload")
+	if out := operate(t, p.B, true, "policy", "install", p.sign(2, document(noPing), "second"), "--partial"); !strings.Contains(out, "member 1: rejected") {
+		t.Errorf("install:\n%s", out)
+	}
+	p.WaitStates("DOWN", "ACTIVE")
+	if s := p.status(p.A); s.InForce.Revision != 1 || !strings.Contains(s.Standing.Why, "runs revision 2") {
+		t.Errorf("member a: %+v", s)
+	}
+	// Also after a restart, with nobody there.
+	p.B.Kill()
+	p.A.Stop()
+	p.A.Start()
+	p.Wait("member a to know", func() bool { return strings.Contains(p.status(p.A).Standing.Why, "the cluster runs revision 2") })
+	if s := p.A.Status(); s.State != "DOWN" && s.State != "INIT" {
+		t.Errorf("a member with an older policy serves: %s", s.State)
+	}
+	// The operator goes back to what this member believes: a newer revision of it.
+	operate(t, p.A, true, "policy", "install", p.sign(3, document("")), "--partial")
+	p.WaitStates("ACTIVE", "")
+	p.B.Start()
+	p.WaitStates("ACTIVE", "STANDBY")
+	p.waitRuns(3, p.A, p.B)
+}
+
 // TestPolicyDoesNotApply: what every member accepts, one cannot carry out after all.
 func TestPolicyDoesNotApply(t *testing.T) {
 	p := installed(t)

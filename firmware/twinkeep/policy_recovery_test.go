@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/twinkeep/twinkeep/tools/manager/managertest"
+	"github.com/twinkeep/twinkeep/tools/managertest"
 	"github.com/twinkeep/twinkeep/tools/netnslab/pair"
 )
 
@@ -19,7 +19,9 @@ func (p *policyPair) says(m *pair.Member, mark int, text string) {
 }
 
 // long is a document that takes its time on a slow link.
-func long(rules string) string { return document(rules) + strings.Repeat("# "+strings.Repeat("x", 77)+"\n", 4000) }
+func long(rules string) string {
+	return document(rules) + strings.Repeat("# "+strings.Repeat("x", 77)+"\n", 4000)
+}
 
 // TestPolicyRecoveryFromPeer: the active peer comes first. It dies in mid-transfer, and what it alone knew is kept when it
 // is back, until the operator gives it up.
@@ -125,7 +127,9 @@ func TestPolicyUnsyncedInstalled(t *testing.T) {
 	p.waitRuns(1, p.B)
 	p.A.Start()
 	p.WaitStates("DOWN", "ACTIVE")
-	p.Wait("member a to wait", func() bool { return len(p.status(p.A).Unsynced) == 1 && strings.Contains(p.status(p.A).Standing.Why, "waits") })
+	p.Wait("member a to wait", func() bool {
+		return len(p.status(p.A).Unsynced) == 1 && strings.Contains(p.status(p.A).Standing.Why, "waits")
+	})
 	operate(t, p.A, true, "policy", "install", "--revision", "2")
 	p.waitRuns(2, p.A, p.B)
 	p.WaitStates("STANDBY", "ACTIVE")

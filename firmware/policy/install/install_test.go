@@ -13,7 +13,7 @@ import (
 	"github.com/twinkeep/twinkeep/firmware/policy/artifact"
 	"github.com/twinkeep/twinkeep/firmware/policy/fetch"
 	"github.com/twinkeep/twinkeep/firmware/policy/internal/powercut"
-	"github.com/twinkeep/twinkeep/tools/manager/managertest"
+	"github.com/twinkeep/twinkeep/tools/managertest"
 )
 
 func TestInstallEverywhere(t *testing.T) {

@@ -37,10 +37,13 @@ type Node struct {
 	slot chan struct{} // held by whoever changes the policy
 
 	mu      sync.Mutex
-	members []uint8            // those of SetMembers; nil: Members
-	holder  string             // what the slot is held for
-	driving string             // the transaction that this member coordinates just now
-	staged  *artifact.Artifact // its policy
+	members []uint8 // those of SetMembers; nil: Members
+	// refusers were asked by the last install through this member, of the policy refused, and do not run it.
+	refused  digest.Digest
+	refusers []uint8
+	holder   string             // what the slot is held for
+	driving  string             // the transaction that this member coordinates just now
+	staged   *artifact.Artifact // its policy
 }
 
 func (n *Node) init() {
@@ -147,7 +150,7 @@ func (n *Node) adopted(st *store.State, head fetch.Head) error {
 	if r.Prepared != nil {
 		r = r.Fail(r.Prepared.ID)
 	}
-	r.Pending = nil
+	r.Pending, r.Left = nil, artifact.Ref{}
 	if c := head.Confirm; c != nil {
 		r.Pending = &Pending{
 			Transaction: Transaction{ID: c.Transaction, Policy: head.Ref, Members: n.all(), Operator: "an operator"},
@@ -204,9 +207,14 @@ func (n *Node) Uninstall(ctx context.Context) error {
 	return n.Fetcher.Apply(ctx, nil)
 }
 
+// slotPatience is how long an install waits for something else to end, such as a recovery.
+const slotPatience = 10 * time.Second
+
 // prepare is the first phase on this member.
 func (n *Node) prepare(ctx context.Context, tx Transaction) error {
-	release, err := n.acquire(ctx, false, tx.String()+" is under way")
+	patient, cancel := context.WithTimeout(ctx, slotPatience)
+	defer cancel()
+	release, err := n.acquire(patient, true, tx.String()+" is under way")
 	if err != nil {
 		return err
 	}
@@ -428,19 +436,35 @@ func (n *Node) rollBack(ctx context.Context, id, why string) error {
 	return err
 }
 
-// finish notes who has the policy.
-func (n *Node) finish(ctx context.Context, id string, missed []string) error {
+// Refusers are the members that rejected what this one runs, as far as it has asked them since its start.
+func (n *Node) Refusers() []uint8 {
+	current := n.store().State().Current
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.refused != current {
+		return nil
+	}
+	return slices.Clone(n.refusers)
+}
+
+// finish notes who has the policy; on a member that did not switch, what the others run without it.
+func (n *Node) finish(ctx context.Context, o order) error {
 	release, err := n.acquire(ctx, true, "the end of an install is being written")
 	if err != nil {
 		return err
 	}
 	defer release()
 	return n.store().Update(nil, func(st *store.State) error {
-		if f := recordOf(st).Fate(id); f != Committed && f != Confirmed {
-			return fmt.Errorf("transaction %s is %s here", id, f)
+		r := recordOf(st)
+		if f := r.Fate(o.ID); f != Committed && f != Confirmed {
+			if (f == Unknown || f == Aborted) && o.Policy.Revision > st.Ref().Revision {
+				r.Left = o.Policy
+				return setRecord(st, r)
+			}
+			return fmt.Errorf("transaction %s is %s here", o.ID, f)
 		}
 		if e := st.Entry(st.Current); e != nil {
-			e.Synced, e.Missed = len(missed) == 0, missed
+			e.Synced, e.Missed = len(o.Missed) == 0, o.Missed
 		}
 		return nil
 	})

@@ -34,9 +34,11 @@ func (m Mark) String() string { return fmt.Sprintf("revision %d (%.8s)", m.Revis
 // Peer is another member as it is heard.
 type Peer struct {
 	Name   string
-	Active bool          // it says that it holds the role
-	Idle   bool          // it says that it cannot: it may still be looking for its policy
-	Heard  time.Duration // ago; negative: never
+	Active bool // it says that it holds the role
+	Idle   bool // it says that it cannot: it may still be looking for its policy
+	// Refused: it was asked to run what this member runs, and does not.
+	Refused bool
+	Heard   time.Duration // ago; negative: never
 	Mark
 }
 
@@ -50,6 +52,7 @@ type Input struct {
 	Deaf      bool
 	Holder    bool // this member holds the role
 	Switching Mark // prepared here by an install; zero: none
+	Left      Mark // what the others run without this member, which rejected it; zero: nothing
 	Peers     []Peer
 }
 
@@ -70,6 +73,7 @@ type Machine struct {
 	differs        time.Duration // since when
 	differing      bool
 	missed         Mark // the cluster ran this, and this member does not
+	forgiven       Mark // of Left
 	who            string
 	held           string // whom it waited beside, and what they ran
 	holding        bool
@@ -102,15 +106,26 @@ func (m *Machine) Step(in Input) Verdict {
 		return Verdict{Why: in.Hold, Recover: news}
 	case in.Ours == (Mark{}):
 		return Verdict{Why: in.Why, Recover: actives(in) != ""}
+	}
+	left := in.Left.Revision > in.Ours.Revision && in.Left != m.forgiven
+	if left {
+		m.missed, m.who, m.settled = in.Left, "the cluster", true
+	}
+	switch {
+	case in.Holder && left:
+		return m.short()
 	case in.Holder:
 		m.settled, m.missed, m.differing = true, Mark{}, false
 		return Verdict{Eligible: true}
 	}
 	who, ref, active := m.reference(in)
-	if ref == in.Ours {
+	if ref == in.Ours || m.settled && m.given(in, ref) {
 		m.differing = false
 		if active || in.Ours.Revision >= m.missed.Revision {
 			m.missed = Mark{}
+		}
+		if active && ref == in.Ours {
+			m.forgiven = in.Left // the cluster has gone back
 		}
 		if m.missed != (Mark{}) {
 			return m.short()
@@ -127,6 +142,17 @@ func (m *Machine) Step(in Input) Verdict {
 	v := m.short()
 	v.Recover = ref != in.Switching
 	return v
+}
+
+// given reports whether whoever is active with a policy was asked to run ours, and does not: it is the one that may not
+// hold the role.
+func (m *Machine) given(in Input, ref Mark) bool {
+	for _, p := range in.Peers {
+		if p.heard() && p.Active && p.Mark == ref {
+			return p.Refused && ref.Revision < in.Ours.Revision
+		}
+	}
+	return false
 }
 
 // short is the verdict on a member that does not run what the cluster runs.

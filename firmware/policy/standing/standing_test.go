@@ -69,6 +69,25 @@ func TestStories(t *testing.T) {
 			{99 * s, Input{Ours: r42}, false, "revision 43", false},
 			{100 * s, Input{Ours: Mark{44, "d"}}, true, "", false},
 		},
+		"the holder rejects": {
+			{0, Input{Ours: r42, Holder: true, Peers: standby(r42)}, true, "", false},
+			{10 * s, Input{Ours: r42, Holder: true, Left: r43, Peers: standby(r43)}, false, "the cluster runs revision 43", false},
+			{11 * s, Input{Ours: r42, Left: r43, Peers: active(r43)}, false, "revision 43", true},
+			{12 * s, Input{Ours: r43, Peers: active(r43)}, true, "", false},
+		},
+		"beside a holder that rejects": {
+			{0, Input{Ours: r42, Peers: active(r42)}, true, "", false},
+			{10 * s, Input{Ours: r43, Peers: peers(Peer{Active: true, Mark: r42, Refused: true})}, true, "", false},
+			{20 * s, Input{Ours: r43, Peers: peers(Peer{Active: true, Mark: r42, Refused: true})}, true, "", false},
+		},
+		"the holder rejected, and the cluster has gone back": {
+			{0, Input{Ours: r42, Left: r43, Peers: active(r43)}, false, "revision 43", true},
+			{1 * s, Input{Ours: r42, Left: r43, Peers: active(r42)}, true, "", false},
+			{9 * s, Input{Ours: r42, Left: r43}, true, "", false},
+		},
+		"rejected before a restart": {
+			{0, Input{Ours: r42, Left: r43}, false, "the cluster runs revision 43", false},
+		},
 		"rejected, and the cluster goes back": {
 			{0, Input{Ours: r42, Peers: active(r42)}, true, "", false},
 			{10 * s, Input{Ours: r42, Peers: active(r43)}, true, "", false},

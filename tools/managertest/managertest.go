@@ -35,7 +35,7 @@ func build() (string, error) {
 		}
 		binary = filepath.Join(dir, "twinkeep-manager")
 		cmd := exec.Command("go", "build", "-o", binary, ".")
-		cmd.Dir = filepath.Join(filepath.Dir(file), "..")
+		cmd.Dir = filepath.Join(filepath.Dir(file), "..", "manager")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			errBuild = fmt.Errorf("build the manager: %w\n%s", err, out)
 		}
