@@ -88,6 +88,9 @@ func TestPolicyHolderRejects(t *testing.T) {
 	operate(t, p.A, true, "policy", "install", p.sign(3, document("")), "--partial")
 	p.WaitStates("ACTIVE", "")
 	p.B.Start()
+	p.WaitStates("ACTIVE", "DOWN")
+	p.Wait("member b to wait: a never had its revision 2", func() bool { return strings.Contains(p.status(p.B).Standing.Why, "waits for the operator") })
+	operate(t, p.B, true, "cluster", "resume-sync")
 	p.WaitStates("ACTIVE", "STANDBY")
 	p.waitRuns(3, p.A, p.B)
 }
