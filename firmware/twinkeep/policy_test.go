@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -126,12 +125,6 @@ func (p *policyPair) waitRuns(revision uint64, members ...*pair.Member) {
 		}
 		return true
 	})
-}
-
-// explain logs what a member says of its policies, for a test that fails.
-func (p *policyPair) explain(m *pair.Member) string {
-	data, _ := json.MarshalIndent(p.status(m), "", "  ")
-	return string(data)
 }
 
 // installed starts both members and installs revision 1.
