@@ -56,10 +56,10 @@ test-powercut: need-box image ## Cut the power N times (default 200) at random m
 	$(GO) run ./tools/lab/powercut -n $(or $(N),200) -image $(BUILD)/disk -cache $(BUILD)/cache -keys $(KEYS) $(if $(FOR),-for $(FOR)) $(if $(SEED),-seed $(SEED)) $(if $(REPLAY),-replay $(REPLAY))
 
 sim: ## Play N random histories of whole clusters (default 10000), or for SOAK=1h; tells a violation as a story
-	$(GO) run ./ha/sim/cmd $(if $(SOAK),-soak $(SOAK),-n $(or $(N),10000))
+	$(GO) run -pgo=ha/sim/testdata/cpu.pprof ./ha/sim/cmd $(if $(SOAK),-soak $(SOAK),-n $(or $(N),10000))
 
 mutations: ## Show that the simulator finds seeded defects of the core (compiles it once for each; minutes)
-	$(GO) test ./ha/sim -run TestMutations -mutations -v -timeout 30m
+	$(GO) test ./ha/sim -run TestMutations -mutations -histories 4000 -v -timeout 60m
 
 fuzz: ## Fuzz every parser and the core for FUZZTIME each (default 20s)
 	@./tools/fuzz.sh $(or $(FUZZTIME),20s)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/twinkeep/twinkeep/firmware/gatewayd"
 	"github.com/twinkeep/twinkeep/firmware/had"
+	"github.com/twinkeep/twinkeep/firmware/journal"
 	"github.com/twinkeep/twinkeep/firmware/node"
 	"github.com/twinkeep/twinkeep/firmware/statesyncd"
 	"github.com/twinkeep/twinkeep/ha/member"
@@ -38,20 +39,6 @@ func (d *dirs) args() []string {
 // stopping is a context that ends with SIGTERM or SIGINT.
 func stopping() (context.Context, context.CancelFunc) {
 	return signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-}
-
-// journal logs to standard error, which the supervisor keeps; it adds the time itself.
-func journal() *slog.Logger {
-	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{ReplaceAttr: func(g []string, a slog.Attr) slog.Attr {
-		switch {
-		case len(g) > 0:
-		case a.Key == slog.TimeKey:
-			return slog.Attr{}
-		case a.Key == slog.LevelKey && a.Value.Any() == member.LevelNotice:
-			a.Value = slog.StringValue("NOTICE")
-		}
-		return a
-	}}))
 }
 
 // ready tells the supervisor, if there is one.
@@ -78,7 +65,9 @@ func hadCommand(d *dirs) *cobra.Command {
 	c := &cobra.Command{
 		Use: "had", Short: "Run the daemon of heartbeats, roles and the gate", Args: cobra.NoArgs, Hidden: true,
 		RunE: func(*cobra.Command, []string) error {
-			log := journal()
+			queue := journal.NewQueue(os.Stderr)
+			defer queue.Close()
+			log := journal.New(queue)
 			if err := realTime(); err != nil {
 				log.Warn("not running in real time; a busy machine can cost this member its role", "err", err)
 			}
@@ -100,7 +89,7 @@ func statesyncdCommand(d *dirs) *cobra.Command {
 		RunE: func(*cobra.Command, []string) error {
 			ctx, cancel := stopping()
 			defer cancel()
-			return statesyncd.Run(ctx, statesyncd.Options{ConfigDir: d.config, RunDir: d.run, Ready: ready, Log: journal()})
+			return statesyncd.Run(ctx, statesyncd.Options{ConfigDir: d.config, RunDir: d.run, Ready: ready, Log: journal.New(os.Stderr)})
 		},
 	}
 	d.flags(c)
@@ -118,7 +107,9 @@ func witnessCommand(d *dirs) *cobra.Command {
 		Example: "  twinkeep witness --config ./node.yaml --state ./state --run ./run",
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			o := had.Options{ConfigDir: d.config, StateDir: d.state, RunDir: d.run, Log: journal()}
+			queue := journal.NewQueue(os.Stderr)
+			defer queue.Close()
+			o := had.Options{ConfigDir: d.config, StateDir: d.state, RunDir: d.run, Log: journal.New(queue)}
 			load := node.Load
 			if info, err := os.Stat(d.config); err == nil && info.Mode().IsRegular() {
 				o.NodeFile, load = d.config, node.LoadFile

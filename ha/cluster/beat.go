@@ -26,8 +26,8 @@ func (m *Machine) beat() {
 
 // beatAll sends one heartbeat on every interface at once, for news that must not wait.
 func (m *Machine) beatAll() {
-	for i, f := range m.cfg.Interfaces {
-		if f.Heartbeat {
+	for i := range m.cfg.Interfaces {
+		if m.cfg.Interfaces[i].Heartbeat {
 			m.send(i)
 		}
 	}
@@ -39,7 +39,7 @@ func (m *Machine) send(iface int) {
 	m.sent[m.seq%sentRing] = m.now
 	b := m.compose(iface)
 	by := Never
-	b.Seq = m.seq
+	b.Seq, b.Heard = m.seq, m.echo(iface)
 	routed := m.cfg.Interfaces[iface].Routed
 	switch {
 	case routed:
@@ -56,17 +56,17 @@ func (m *Machine) send(iface int) {
 
 // beats reports whether any heartbeat of ours leaves by an interface with a gate.
 func (m *Machine) beats() bool {
-	for _, f := range m.cfg.Interfaces {
-		if f.Heartbeat && !f.Routed {
+	for i := range m.cfg.Interfaces {
+		if f := &m.cfg.Interfaces[i]; f.Heartbeat && !f.Routed {
 			return true
 		}
 	}
 	return false
 }
 
-// compose is a heartbeat without its sequence.
+// compose is a heartbeat without its sequence and without whom it hears.
 func (m *Machine) compose(iface int) wire.Beat {
-	f := m.cfg.Interfaces[iface]
+	f := &m.cfg.Interfaces[iface]
 	b := wire.Beat{
 		Version: wire.Version, Cluster: m.cfg.Cluster, Member: m.cfg.Self, State: m.state, Interface: f.Number,
 		Nonce: m.cfg.Nonce, Term: m.term, Demotion: m.demotion(), Priority: m.priority(), NN: f.NN,
@@ -92,15 +92,18 @@ func (m *Machine) compose(iface int) wire.Beat {
 	if m.now < m.yieldUntil {
 		b.Successor = m.successorID
 	}
+	return b
+}
+
+// echo is whom this member hears on an interface.
+func (m *Machine) echo(iface int) []wire.Heard {
+	start := len(m.told)
 	for _, p := range m.others {
-		if h := p.heard[iface]; h.nonce != 0 {
-			if b.Heard == nil {
-				b.Heard = make([]wire.Heard, 0, len(m.others))
-			}
-			b.Heard = append(b.Heard, wire.Heard{Member: p.id, Nonce: h.nonce, Seq: h.seq})
+		if h := &p.heard[iface]; h.nonce != 0 {
+			m.told = append(m.told, wire.Heard{Member: p.id, Nonce: h.nonce, Seq: h.seq})
 		}
 	}
-	return b
+	return m.told[start:len(m.told):len(m.told)]
 }
 
 // Farewell is the last heartbeat of this boot for one interface. It is valid whenever it is sent: the
@@ -108,6 +111,6 @@ func (m *Machine) compose(iface int) wire.Beat {
 func (m *Machine) Farewell(iface int) wire.Beat {
 	b := m.compose(iface)
 	b.Flags = wire.Farewell | b.Flags&wire.SyncIf
-	b.State, b.Seq, b.Heard, b.Order = wire.Down, wire.FinalSeq, nil, wire.Drain
+	b.State, b.Seq, b.Order = wire.Down, wire.FinalSeq, wire.Drain
 	return b
 }

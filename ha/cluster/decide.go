@@ -48,13 +48,13 @@ func (m *Machine) merit() merit {
 }
 
 func (p *peer) merit() merit {
-	v := p.view
+	v := &p.view
 	return merit{demotion: v.Demotion, inSync: v.Has(wire.InSync), connections: v.Connections, priority: v.Priority, serial: v.Serial, id: p.id}
 }
 
 func (m *Machine) priority() uint8 {
-	for _, c := range m.cfg.Members {
-		if c.ID == m.cfg.Self {
+	for i := range m.cfg.Members {
+		if c := &m.cfg.Members[i]; c.ID == m.cfg.Self {
 			return c.Priority
 		}
 	}
@@ -63,19 +63,23 @@ func (m *Machine) priority() uint8 {
 
 // candidate reports whether a peer could take the role now.
 func (p *peer) candidate() bool {
-	v := p.view
+	v := &p.view
 	return p.alive && v.Demotion != wire.Ineligible && !v.Has(wire.Yielding) && (v.State == wire.Standby || v.State == wire.Down || v.State == wire.Init)
 }
 
-// holder is an alive peer that says it holds the role: the better one if there are several.
+// holder is an alive peer that says it holds the role: the better one if there are several. It is asked for several
+// times in every Step and looked for only when a peer that holds the role has been heard, or was lost.
 func (m *Machine) holder() *peer {
-	var best *peer
+	if m.holderKnown {
+		return m.heldBy
+	}
+	m.heldBy, m.holderKnown = nil, true
 	for _, p := range m.others {
-		if p.alive && p.view.Has(wire.Holder) && (best == nil || p.merit().compare(best.merit()) > 0) {
-			best = p
+		if p.alive && p.view.Has(wire.Holder) && (m.heldBy == nil || p.merit().compare(m.heldBy.merit()) > 0) {
+			m.heldBy = p
 		}
 	}
-	return best
+	return m.heldBy
 }
 
 // successor is the best peer that could take over from this member right now, nil if there is none.

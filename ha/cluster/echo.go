@@ -26,13 +26,13 @@ func (m *Machine) sentAt(seq uint64) Instant {
 // path from it is not. It is the only one of the two that cannot know. What it heard last must be old, and must have been
 // the last for a while; on a slow path it is old but grows.
 func (m *Machine) deafTo(p *peer) bool {
-	t := m.cfg.Timing
+	t := &m.cfg.Timing
 	return p.alive && p.lastHeard.Sub(p.steady) >= t.Lease && m.stale(p)
 }
 
 // stale reports whether the newest echo of a peer that speaks is old.
 func (m *Machine) stale(p *peer) bool {
-	t := m.cfg.Timing
+	t := &m.cfg.Timing
 	return p.lastHeard.Sub(p.echoSent) >= max(t.Lease, t.Dead-t.Beat) && p.lastHeard.Sub(p.echoAt) >= t.Lease
 }
 
@@ -43,7 +43,7 @@ func (m *Machine) unheard() {
 	if m.quorum() {
 		return
 	}
-	t := m.cfg.Timing
+	t := &m.cfg.Timing
 	var deaf *peer
 	vouched := false
 	for _, p := range m.others {
@@ -77,7 +77,7 @@ func (m *Machine) unheard() {
 // outvoted gives the role up when a member that hears us and another active one, which we do not hear, finds that one the
 // better: the path between the two of us is cut, but not all paths.
 func (m *Machine) outvoted() {
-	t := m.cfg.Timing
+	t := &m.cfg.Timing
 	if m.quorum() || m.now.Sub(m.tookAt) < 2*t.Dead {
 		return // they may not have buried our predecessor yet
 	}
@@ -98,7 +98,7 @@ func (m *Machine) outvoted() {
 // heralds reports whether a peer says that it is about to take the role that we hold, because it does not hear us. Soon
 // after a takeover such a peer may only not have heard of it yet.
 func (m *Machine) heralds(p *peer) bool {
-	t := m.cfg.Timing
+	t := &m.cfg.Timing
 	return p.view.Has(wire.Bidding) && m.now.Sub(m.tookAt) >= t.Lease && p.lastHeard.Sub(p.echoSent) >= t.Lease && p.lastHeard.Sub(p.echoAt) >= t.Beat
 }
 
@@ -149,6 +149,17 @@ func (m *Machine) nextHerald() Instant {
 		return m.listenUntil.Add(-m.cfg.Timing.Dead)
 	}
 	return Never
+}
+
+// deaf reports whether nobody at all has been heard for as long as makes a standby say that it is about to take the role:
+// then nobody can tell it either that the holder lives.
+func (m *Machine) deaf() bool {
+	for _, p := range m.others {
+		if p.alive && m.now.Sub(p.lastHeard) < m.cfg.Timing.patience() {
+			return false
+		}
+	}
+	return true
 }
 
 // handedOver reports whether the last holder gave the role up by itself, so that nobody need be warned.

@@ -12,7 +12,8 @@ type Input interface{ input() }
 // Tick says only that time has passed.
 type Tick struct{}
 
-// BeatReceived is a heartbeat whose tag was right. Interface is the index of where it arrived.
+// BeatReceived is a heartbeat whose tag was right. Interface is the index of where it arrived. A pointer to one does as
+// well; nothing of it is kept after the Step.
 type BeatReceived struct {
 	Interface int
 	Beat      wire.Beat
@@ -105,7 +106,8 @@ func (BarrierPassed) input() {}
 // Action is something the driver must do, in order.
 type Action interface{ action() }
 
-// Send is one heartbeat to send on one interface. Its order works the gate (ha/wire).
+// Send is one heartbeat to send on one interface. Its order works the gate (ha/wire). As the list it is in, its Heard is
+// valid until the next Step.
 type Send struct {
 	Interface int
 	Beat      wire.Beat

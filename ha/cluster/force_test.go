@@ -57,6 +57,11 @@ func TestRemove(t *testing.T) {
 	if v := m.Votes(); v.Voters != voters-1 {
 		t.Errorf("%d voters, %d before", v.Voters, voters)
 	}
+	for _, p := range m.others {
+		if p.id == 7 {
+			t.Error("the removed member is still asked for its vote")
+		}
+	}
 	for now := Instant(0); now < Instant(time.Second); now = now.Add(time.Millisecond) {
 		m.Step(now, Tick{})
 		m.View()

@@ -63,8 +63,6 @@ type Machine struct {
 	announceAt   Instant
 	announceStep int
 
-	// sent is when our last heartbeats were sent, by sequence.
-	sent [sentRing]Instant
 	// ballot is whom this member supports, from voteFrom on; a vote for it counts when it echoes more than voteFloor,
 	// our sequence when we claimed the role last without still doing so (claimed).
 	ballot    ballot
@@ -81,6 +79,8 @@ type Machine struct {
 
 	peers       [MaxID + 1]*peer // by ID, nil where there is none
 	others      []*peer          // the same, without gaps
+	heldBy      *peer            // see holder
+	holderKnown bool
 	links       []link
 	devices     []*device // in the order of their names
 	connections uint32
@@ -91,7 +91,11 @@ type Machine struct {
 	failovers []Failover
 	count     uint64
 
-	out []Action
+	out  []Action
+	told []wire.Heard // whom the heartbeats of out say that we hear
+
+	// sent is when our last heartbeats were sent, by sequence.
+	sent [sentRing]Instant
 }
 
 // Failover is one change of the holder as this member saw it.
@@ -143,13 +147,15 @@ func New(cfg Config, now Instant) (*Machine, error) {
 // Step tells the machine what happened at now and returns what to do about it. The returned slice is valid
 // until the next Step. An instant before the last one is taken as the last one.
 func (m *Machine) Step(now Instant, in Input) []Action {
-	m.out = m.out[:0]
+	m.out, m.told = m.out[:0], m.told[:0]
 	gap := now.Sub(m.now)
 	m.now = max(now, m.now)
 	m.checkStall(gap)
 	switch in := in.(type) {
+	case *BeatReceived:
+		m.receive(in.Interface, &in.Beat)
 	case BeatReceived:
-		m.receive(in.Interface, in.Beat)
+		m.receive(in.Interface, &in.Beat)
 	case Refused:
 		m.refuse(in.Interface, in.Reason, "")
 	case Link:
@@ -223,7 +229,7 @@ func (m *Machine) active() bool { return m.state == wire.Active || m.state == wi
 // checkStall notices that this member itself did not run. An active one whose lease ran out meanwhile has
 // lost the role; one that was only waiting cannot judge its peers' silence by that time.
 func (m *Machine) checkStall(gap time.Duration) {
-	t := m.cfg.Timing
+	t := &m.cfg.Timing
 	if m.active() && m.now.Sub(m.lastHold) > t.Lease {
 		m.loseRole(fmt.Sprintf("this member slept %v, longer than its lease of %v", m.now.Sub(m.lastHold).Round(100*time.Microsecond), t.Lease))
 	}

@@ -13,15 +13,17 @@ type peer struct {
 	id       uint8
 	priority uint8
 
-	alive     bool
+	alive bool
+	// orderly is set when its last farewell was its own decision.
+	orderly bool
+	view    wire.Beat // the newest accepted heartbeat, without whom it hears
+
 	lastHeard Instant
 	lastOn    int // index of the interface it was last heard on, -1 if never
 
-	nonce    uint64                    // the boot we believe in, 0 if none yet
-	departed uint64                    // the boot that said farewell last, 0 if none
-	retired  []uint64                  // boots that have ended: never believed again
-	newest   [MaxInterfaces + 1]uint64 // highest sequence accepted, by the sender's interface number
-	heard    [MaxInterfaces]heard      // by our interface index: what we echo
+	nonce    uint64   // the boot we believe in, 0 if none yet
+	departed uint64   // the boot that said farewell last, 0 if none
+	retired  []uint64 // boots that have ended: never believed again
 
 	// echoed is the highest sequence of ours that the peer says it has heard, echoSent when we sent it, echoAt when we
 	// heard so.
@@ -39,12 +41,12 @@ type peer struct {
 	// heldAt is when another member said so last that took it for the holder as well.
 	heldAt Instant
 
-	view wire.Beat // the newest accepted heartbeat
-	gone string    // why it is not alive
-	// orderly is set when its last farewell was its own decision.
-	orderly   bool
+	gone      string  // why it is not alive
 	odd       Instant // no further log of a cabling or hardware oddity before this
 	differing differing
+
+	newest [MaxInterfaces + 1]uint64 // highest sequence accepted, by the sender's interface number
+	heard  [MaxInterfaces]heard      // by our interface index: what we echo
 }
 
 type heard struct {
@@ -61,7 +63,7 @@ func newPeer(c Member) *peer {
 const maxRetired = 16
 
 // receive judges a heartbeat whose tag was right and takes in what it says.
-func (m *Machine) receive(iface int, b wire.Beat) {
+func (m *Machine) receive(iface int, b *wire.Beat) {
 	if iface < 0 || iface >= len(m.cfg.Interfaces) {
 		return
 	}
@@ -105,7 +107,11 @@ func (m *Machine) receive(iface int, b wire.Beat) {
 	if b.Has(wire.Ceded) && !(p.alive && p.view.Has(wire.Ceded)) && m.active() {
 		m.announceAgain() // switches may point at it
 	}
-	p.view = b
+	if p.view.Has(wire.Holder) || b.Has(wire.Holder) {
+		m.holderKnown = false
+	}
+	p.view = *b
+	p.view.Heard, p.view.Extension = nil, nil // their memory may be used again
 	if !p.alive {
 		p.alive, p.orderly, p.gone = true, false, ""
 		if m.active() {
@@ -138,7 +144,7 @@ func (m *Machine) receive(iface int, b wire.Beat) {
 }
 
 // possible reports whether a heartbeat says what its sender can say: a witness holds nothing, a member does not judge only.
-func possible(b wire.Beat) bool {
+func possible(b *wire.Beat) bool {
 	if int(b.Interface) > MaxInterfaces {
 		return false
 	}
@@ -149,7 +155,7 @@ func possible(b wire.Beat) bool {
 }
 
 // fresh refuses replays, and believes a new boot only when it proves that it hears us now.
-func (m *Machine) fresh(iface int, p *peer, b wire.Beat) bool {
+func (m *Machine) fresh(iface int, p *peer, b *wire.Beat) bool {
 	if b.Nonce == p.nonce {
 		if b.Seq <= p.newest[b.Interface] {
 			m.refuse(iface, wire.Replay, "")
@@ -179,8 +185,8 @@ func (m *Machine) fresh(iface int, p *peer, b wire.Beat) bool {
 }
 
 // echoed reports whether b echoes our boot and a sequence we sent within about four dead times.
-func (m *Machine) echoed(b wire.Beat) bool {
-	t := m.cfg.Timing
+func (m *Machine) echoed(b *wire.Beat) bool {
+	t := &m.cfg.Timing
 	window := uint64(len(m.slots)+1)*uint64(4*t.Dead/t.Beat) + 64
 	for _, h := range b.Heard {
 		if h.Member == m.cfg.Self && h.Nonce == m.cfg.Nonce && h.Seq <= m.seq && h.Seq+window >= m.seq {
@@ -204,8 +210,9 @@ func (m *Machine) retire(p *peer) {
 
 // hearsay takes in whom the sender of b hears: a member that is silent here may be alive all the same, when only the
 // path between it and us is cut.
-func (m *Machine) hearsay(b wire.Beat) {
-	for _, h := range b.Heard {
+func (m *Machine) hearsay(b *wire.Beat) {
+	for i := range b.Heard {
+		h := &b.Heard[i]
 		if h.Member == m.cfg.Self && h.Nonce == m.cfg.Nonce && h.Seq <= m.seq {
 			if from := m.peers[b.Member]; h.Seq > from.echoed {
 				from.echoed, from.echoSent, from.echoAt = h.Seq, m.sentAt(h.Seq), m.now
@@ -216,7 +223,7 @@ func (m *Machine) hearsay(b wire.Beat) {
 		}
 		p := m.peers[h.Member]
 		if p != nil && h.Member != b.Member && h.Nonce != p.nonce && (h.Nonce != p.rumour.Nonce || h.Seq > p.rumour.Seq) && !slices.Contains(p.retired, h.Nonce) {
-			p.rumour, p.rumourAt = h, m.now
+			p.rumour, p.rumourAt = *h, m.now
 		}
 		if p != nil && p.nonce != 0 && p.nonce == h.Nonce && h.Member != b.Member && h.Seq > max(p.view.Seq, p.vouched) {
 			p.vouched, p.vouchedAt = h.Seq, m.now
@@ -245,7 +252,7 @@ func (m *Machine) heldElsewhere() *peer {
 	return nil
 }
 
-func (m *Machine) farewell(iface int, p *peer, b wire.Beat) {
+func (m *Machine) farewell(iface int, p *peer, b *wire.Beat) {
 	if p.departed != 0 && b.Nonce == p.departed {
 		return // it was said on every interface, and heard on another one already
 	}
@@ -269,7 +276,7 @@ func (m *Machine) bury(p *peer, why string) {
 	if !p.alive {
 		return
 	}
-	p.alive, p.gone = false, why
+	p.alive, p.gone, m.holderKnown = false, why, false
 	what := "stays " + m.state.String()
 	if p.view.Has(wire.Holder) && !m.active() {
 		what = "was the active member"
@@ -292,8 +299,8 @@ func (m *Machine) silence() {
 
 // checkCabling names what does not match between two members' hardware and cables; the heartbeat counts
 // all the same, because ignoring it would make two actives (seed 004, Solution-3).
-func (m *Machine) checkCabling(iface int, p *peer, b wire.Beat) {
-	f := m.cfg.Interfaces[iface]
+func (m *Machine) checkCabling(iface int, p *peer, b *wire.Beat) {
+	f := &m.cfg.Interfaces[iface]
 	if m.now < p.odd || b.Interface == f.Number && b.NN == f.NN {
 		return
 	}

@@ -38,7 +38,7 @@ func (m *Machine) setPolicy(p Policy) {
 }
 
 // comparePolicy takes in what a peer's accepted heartbeat says of its policy.
-func (m *Machine) comparePolicy(p *peer, b wire.Beat) {
+func (m *Machine) comparePolicy(p *peer, b *wire.Beat) {
 	theirs, d := Policy{b.PolicyRevision, b.PolicyDigest}, &p.differing
 	switch {
 	case p.id > MaxMembers || m.cfg.Self > MaxMembers:

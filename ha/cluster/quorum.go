@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/twinkeep/twinkeep/ha/wire"
@@ -59,7 +58,7 @@ func (m *Machine) judge() {
 		*v = ballot{}
 		if m.active() {
 			v.member = m.cfg.Self
-		} else if h := m.holder(); h != nil {
+		} else if h := m.holder(); h != nil && (m.heralded == Never || !m.deaf()) {
 			v.member = h.id
 		}
 		return
@@ -170,7 +169,11 @@ func (m *Machine) support() []Instant {
 			s = append(s, Never)
 		}
 	}
-	slices.SortFunc(s, func(a, b Instant) int { return int(min(max(b-a, -1), 1)) })
+	for i := 1; i < len(s); i++ { // best first; there are few
+		for j := i; j > 0 && s[j] > s[j-1]; j-- {
+			s[j], s[j-1] = s[j-1], s[j]
+		}
+	}
 	m.counted = s
 	return s
 }

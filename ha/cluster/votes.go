@@ -83,7 +83,8 @@ func (m *Machine) Remove(id uint8) bool {
 	if m.ballot.member == id {
 		m.cast(0, p.lastHeard.Add(m.cfg.Timing.Dead))
 	}
-	m.peers[id] = nil
+	m.peers[id], m.holderKnown = nil, false
+	m.others = slices.DeleteFunc(m.others, func(o *peer) bool { return o == p }) // its farewell counts for nothing any more
 	m.cfg.Members = slices.DeleteFunc(slices.Clone(m.cfg.Members), func(c Member) bool { return c.ID == id })
 	return true
 }

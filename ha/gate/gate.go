@@ -64,7 +64,13 @@ func Install(cfg Config) error {
 	}
 	for _, d := range cfg.Devices {
 		addChain(c, set, d, "in-"+d.Name, nftables.ChainHookIngress, ingress(set, d))
-		addChain(c, set, d, "out-"+d.Name, nftables.ChainHookEgress, egress(set, d, cfg))
+		vips, elems := vipSet(t, d)
+		if vips != nil {
+			if err := c.AddSet(vips, elems); err != nil {
+				return fmt.Errorf("add the set of the VIPs of %s: %w", d.Name, err)
+			}
+		}
+		addChain(c, set, d, "out-"+d.Name, nftables.ChainHookEgress, egress(set, vips, d, cfg))
 	}
 	if err := c.Flush(); err != nil {
 		return fmt.Errorf("install the gate (does the kernel have nf_tables with netdev egress, 5.16 or newer?): %w", err)

@@ -35,7 +35,8 @@ func ingress(set *nftables.Set, d Device) [][]expr.Any {
 	}
 }
 
-func egress(set *nftables.Set, d Device, cfg Config) [][]expr.Any {
+// egress are the rules of what leaves. vips holds the IPv4 addresses of the device's VIPs, nil without any.
+func egress(set, vips *nftables.Set, d Device, cfg Config) [][]expr.Any {
 	ours := slices.Concat(
 		match(offEtherDst, []byte{0x11, 0, 0, 0}),
 		match(offUDPDst, binary.BigEndian.AppendUint16(nil, wire.Port)),
@@ -53,12 +54,25 @@ func egress(set *nftables.Set, d Device, cfg Config) [][]expr.Any {
 		slices.Concat(from, has(set, keyLease), hasNot(set, keyShut), accept()),
 		slices.Concat(from, drop()),
 	}
-	for _, v := range d.VIPs {
-		if v.Is4() {
-			rules = append(rules, slices.Concat(match(offEtherType, []byte{0x08, 0x06}), match(offARPSender, v.AsSlice()), drop()))
-		}
+	if vips != nil {
+		rules = append(rules, slices.Concat(match(offEtherType, []byte{0x08, 0x06}), in(vips, offARPSender, 4), drop()))
 	}
 	return rules
+}
+
+// vipSet is the set of a device's IPv4 VIPs with its elements, nil without any. With one rule for each of 250 VIPs every
+// frame would pass them all.
+func vipSet(t *nftables.Table, d Device) (*nftables.Set, []nftables.SetElement) {
+	var elems []nftables.SetElement
+	for _, v := range d.VIPs {
+		if v.Is4() {
+			elems = append(elems, nftables.SetElement{Key: v.AsSlice()})
+		}
+	}
+	if len(elems) == 0 {
+		return nil, nil
+	}
+	return &nftables.Set{Table: t, Name: "vips-" + d.Name, KeyType: nftables.TypeIPAddr, Constant: true}, elems
 }
 
 // Heartbeats that may come in on one NIC, in frames a second and at once. Seven peers at the fastest timing send
@@ -78,6 +92,13 @@ func match(offset uint32, want []byte) []expr.Any {
 	return []expr.Any{
 		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseLLHeader, Offset: offset, Len: uint32(len(want))},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: want},
+	}
+}
+
+func in(set *nftables.Set, offset, length uint32) []expr.Any {
+	return []expr.Any{
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseLLHeader, Offset: offset, Len: length},
+		&expr.Lookup{SourceRegister: 1, SetName: set.Name, SetID: set.ID},
 	}
 }
 

@@ -3,6 +3,8 @@ package member
 import (
 	"encoding/binary"
 	"fmt"
+	"hash/crc32"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,9 +22,11 @@ import (
 //	flags                        1 byte: 1 safety, 2 lock
 //	members                      8 × 1 byte: priority of member 1..8, 0: no such member
 //	witnesses                    1 byte: bit 0 is witness 9
+//	vips                         uint32: digest of all shared addresses, 0 without any; from length 31 on
 const (
 	fieldSettings  = 1
-	settingsLen    = 27
+	settingsLen    = 31
+	settingsLeast  = 27
 	timingUnit     = 100 * time.Microsecond
 	settingsEvery  = 31 // heartbeats; a prime, so that every interface has its turn
 	differsLogWait = 10 * time.Minute
@@ -35,6 +39,7 @@ type settings struct {
 	safety, lock bool
 	priorities   [cluster.MaxMembers]uint8
 	witnesses    uint8
+	vips         uint32
 }
 
 func settingsOf(c Config) settings {
@@ -52,7 +57,24 @@ func settingsOf(c Config) settings {
 			s.witnesses |= 1 << (w.ID - cluster.MaxMembers - 1)
 		}
 	}
+	s.vips = digestVIPs(c.Interfaces)
 	return s
+}
+
+// digestVIPs is the CRC-32C of the shared addresses of each interface, in the order of interface numbers and of addresses.
+// Who lacks one cannot take it over, which must not come out at the takeover.
+func digestVIPs(list []Interface) uint32 {
+	var lines []string
+	for _, f := range list {
+		for _, a := range f.VIPs {
+			lines = append(lines, fmt.Sprintf("%d %v\n", f.Number, a))
+		}
+	}
+	if len(lines) == 0 {
+		return 0
+	}
+	slices.Sort(lines)
+	return max(1, crc32.Checksum([]byte(strings.Join(lines, "")), crc32.MakeTable(crc32.Castagnoli)))
 }
 
 // appendSettings appends the field.
@@ -70,20 +92,23 @@ func appendSettings(dst []byte, s settings) []byte {
 	}
 	dst = append(dst, s.mode, flags)
 	dst = append(dst, s.priorities[:]...)
-	return append(dst, s.witnesses)
+	return binary.BigEndian.AppendUint32(append(dst, s.witnesses), s.vips)
 }
 
 // parseSettings finds the field in an extension area.
 func parseSettings(ext []byte) (s settings, ok bool) {
 	for len(ext) >= 2 && len(ext) >= 2+int(ext[1]) {
 		v := ext[2 : 2+int(ext[1])]
-		if ext[0] == fieldSettings && len(v) >= settingsLen {
+		if ext[0] == fieldSettings && len(v) >= settingsLeast {
 			for i := range s.timing {
 				s.timing[i] = binary.BigEndian.Uint32(v[4*i:])
 			}
 			s.mode, s.safety, s.lock = v[16], v[17]&1 != 0, v[17]&2 != 0
 			copy(s.priorities[:], v[18:])
 			s.witnesses = v[26]
+			if len(v) >= settingsLen {
+				s.vips = binary.BigEndian.Uint32(v[27:])
+			}
 			return s, true
 		}
 		ext = ext[2+int(ext[1]):]
@@ -124,6 +149,9 @@ func (a settings) differ(b settings) string {
 			}
 			out = append(out, fmt.Sprintf("witness %d is listed %s only", cluster.MaxMembers+1+i, where))
 		}
+	}
+	if a.vips != b.vips && a.vips != 0 && b.vips != 0 { // 0: a witness, or a version that does not say
+		out = append(out, "the shared addresses are not the same, compare 'vips' of the interfaces")
 	}
 	return strings.Join(out, "; ")
 }

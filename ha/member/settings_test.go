@@ -2,6 +2,7 @@ package member
 
 import (
 	"encoding/hex"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -13,11 +14,22 @@ func ours() settings {
 		Timing: cluster.Timing{Beat: 10 * time.Millisecond, Lease: 30 * time.Millisecond, Dead: 80 * time.Millisecond, Silence: time.Second},
 		Mode:   cluster.PrimaryUp, Lock: true, Witnesses: []Witness{{ID: 10}},
 		Members: []cluster.Member{{ID: 1, Priority: 120}, {ID: 2, Priority: 100}},
+		Interfaces: []Interface{
+			{Number: 2, VIPs: addresses("192.0.2.1")},
+			{Number: 1, VIPs: addresses("10.1.0.9", "10.1.0.1")},
+		},
 	})
 }
 
+func addresses(list ...string) (out []netip.Addr) {
+	for _, p := range list {
+		out = append(out, netip.MustParseAddr(p))
+	}
+	return out
+}
+
 func TestSettingsOnTheWire(t *testing.T) {
-	const golden = "011b" + "00000064" + "0000012c" + "00000320" + "00002710" + "01" + "02" + "7864000000000000" + "02"
+	const golden = "011f" + "00000064" + "0000012c" + "00000320" + "00002710" + "01" + "02" + "7864000000000000" + "02" + "a32083fe"
 	got := appendSettings(nil, ours())
 	if hex.EncodeToString(got) != golden {
 		t.Errorf("%x, want %s", got, golden)
@@ -25,6 +37,12 @@ func TestSettingsOnTheWire(t *testing.T) {
 	// Fields of a later version around it, and more in it, are passed over.
 	longer := append([]byte{200, 3, 1, 2, 3, 1, settingsLen + 2}, append(got[2:], 9, 9)...)
 	if s, ok := parseSettings(append(longer, 77, 1, 0)); !ok || s != ours() {
+		t.Errorf("%+v, %v", s, ok)
+	}
+	older := append([]byte{fieldSettings, settingsLeast}, got[2:2+settingsLeast]...)
+	want := ours()
+	want.vips = 0
+	if s, ok := parseSettings(older); !ok || s != want || ours().differ(s) != "" {
 		t.Errorf("%+v, %v", s, ok)
 	}
 	for n := range got {
@@ -41,8 +59,9 @@ func TestSettingsDiffer(t *testing.T) {
 	theirs := ours()
 	theirs.timing[2], theirs.mode, theirs.safety, theirs.priorities = 600, 0, true, [8]uint8{120, 90, 80}
 	theirs.witnesses = 1
+	theirs.vips++
 	const want = "timing.dead 80ms here, 60ms there; mode primary-up here, active-up there; safety false here, true there; " +
-		"priority of member 2 100 here, 90 there; member 3 is listed there only; witness 9 is listed there only; witness 10 is listed here only"
+		"priority of member 2 100 here, 90 there; member 3 is listed there only; witness 9 is listed there only; witness 10 is listed here only; the shared addresses are not the same, compare 'vips' of the interfaces"
 	if said := ours().differ(theirs); said != want {
 		t.Errorf("%s\nwant %s", said, want)
 	}

@@ -29,7 +29,11 @@ type checker struct {
 	since  cluster.Instant // when they came to be so
 	vacant cluster.Instant // since when no gate is open
 	edge   cluster.Instant // the last disturbance
-	active int             // faults in force
+	stir   cluster.Instant // when a member logged or asked for something last
+	// until is before when no gate changes by itself, unless unsure is set: somebody has changed one meanwhile.
+	until  cluster.Instant
+	unsure bool
+	active int // faults in force
 	apart  [maxID + 1][maxID + 1]cluster.Instant
 	doubt  doubt
 }
@@ -91,10 +95,34 @@ func (w *World) disturb() { w.edge = w.Now }
 // calm reports whether the cluster should be at rest.
 func (w *World) calm() bool { return w.told && w.active == 0 && w.Now.Sub(w.edge) > w.settle }
 
+// restTime is after how many quiet dead times a cluster is at rest: more than any agreement takes.
+const restTime = 6
+
+// stirring is what a heartbeat says when something is going on.
+const stirring = wire.Farewell | wire.Yielding | wire.Claiming | wire.Bidding | wire.Ceded
+
+// rests reports whether one gate is open and nothing has been going on for a while.
+func (w *World) rests() bool {
+	for _, n := range w.Nodes {
+		if n.Machine != nil && n.Machine.State() == wire.Init {
+			return false
+		}
+	}
+	return w.active == 0 && len(w.awaited) == 0 && bits.OnesCount8(w.gates) == 1 && w.doubt.winner == 0 && w.Now.Sub(max(w.edge, w.stir, w.since)) > restTime*w.timing.Dead
+}
+
 // advance moves time, from one change of a gate to the next.
 func (w *World) advance(to cluster.Instant) {
-	for {
-		mask, next := uint8(0), to
+	for w.Now < to {
+		if !w.unsure && w.Now < w.until && to <= w.until && w.gates&(w.gates-1) == 0 {
+			w.Now = to
+			if w.gates == 0 {
+				w.checkVacant()
+			}
+			w.checkDoubt()
+			return
+		}
+		mask, next := uint8(0), cluster.Never
 		for i, n := range w.Nodes {
 			if n.Gate.lease <= w.Now {
 				continue
@@ -108,9 +136,8 @@ func (w *World) advance(to cluster.Instant) {
 				}
 			}
 		}
-		if w.Now >= to {
-			return
-		}
+		w.until, w.unsure = next, false
+		next = min(next, to)
 		if mask != w.gates {
 			w.turned(mask)
 		}
@@ -264,7 +291,8 @@ func (w *World) checkVacant() {
 }
 
 // checkDoubt: whoever is left after two gates were open must announce again, once it can know of the other: when a
-// heartbeat has arrived that the other sent afterwards, in a boot that has proved itself.
+// heartbeat has arrived that the other sent afterwards, in a boot that has proved itself, or when it heard it hold the role
+// at the same time and then no more.
 func (w *World) checkDoubt() {
 	d := &w.doubt
 	if d.winner == 0 {
@@ -272,8 +300,11 @@ func (w *World) checkDoubt() {
 	}
 	n := w.Node(d.winner)
 	if d.told == 0 {
-		if w.path[d.loser][d.winner].newest >= d.ended && n.proven[d.loser] == w.Node(d.loser).nonce {
+		switch {
+		case w.path[d.loser][d.winner].newest >= d.ended && n.proven[d.loser] == w.Node(d.loser).nonce:
 			d.told = w.Now
+		case n.rival[d.loser] >= d.since && w.Now.Sub(d.ended) > 2*w.timing.Dead: // it has seen the contest, and the silence after it
+			d.told = d.ended
 		}
 		return
 	}

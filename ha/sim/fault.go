@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,7 +20,8 @@ const (
 	Jitter    Kind = "jitter"      // Value: most of a random delay, in dead times, so frames overtake; Interface
 	Corrupt   Kind = "corrupt"     // Value: probability that a frame arrives damaged; Interface
 	Cut       Kind = "cut"         // Member to Peer, one way; Interface
-	Partition Kind = "partition"   // Side against all others, both ways, all interfaces
+	Partition Kind = "partition"   // Side against all others, both ways, all interfaces; Peer, if not 0, is in touch with both
+	Isolate   Kind = "isolate"     // Member against all others but Peer, all interfaces; Value 1: only what it sends, 2: only what it would hear
 	Mirror    Kind = "mirror"      // Member's own frames come back on Interface
 	Stranger  Kind = "stranger"    // a foreign cluster sends active beats on Interface: Value 0 with our ID and another key, 1 with another ID and our key
 	Replay    Kind = "replay"      // at the end of For, what Member sent meanwhile is sent again
@@ -41,6 +43,8 @@ const (
 	Claim     Kind = "activate"    // operator's command to Member
 	GiveUp    Kind = "deactivate"  // operator's command to Member; Peer: to whom, Value: for how many dead times
 	Leave     Kind = "leave"       // Member stops in an orderly way and starts again after For (0: never)
+	Priority  Kind = "priority"    // operator's command to all: Member has priority Value
+	Remove    Kind = "remove"      // Member stops in an orderly way, for good; after For the operator has all others forget it
 )
 
 // All is the Interface of a fault that concerns all of them.
@@ -58,6 +62,10 @@ type Fault struct {
 	Value     float64 `json:"value,omitzero"`
 	// Blank loses the disk with the power: the term is forgotten.
 	Blank bool `json:"blank,omitzero"`
+	// On, when set, is what the fault waits for from At on, but not for longer than a few dead times; it begins Lag after
+	// that. A Member of 0 is whoever did it then. With a Lag of 0 the heartbeat that says so has not left yet.
+	On  Moment `json:"on,omitempty"`
+	Lag Span   `json:"lag,omitzero"`
 }
 
 // Span is a time.Duration that reads as "1.5s" in JSON.
@@ -76,6 +84,23 @@ func (s *Span) UnmarshalText(b []byte) error {
 	return err
 }
 
+// anywhere reports whether the fault is nobody's in particular.
+func (f *Fault) anywhere() bool {
+	return slices.Contains([]Kind{Loss, Delay, Jitter, Corrupt, Partition, Stranger}, f.Kind)
+}
+
+// after is for how long after At a fault may change something, in a cluster with a dead time.
+func (f *Fault) after(dead Span) Span {
+	end := f.For + f.Lag
+	if f.On != "" {
+		end += momentPatience * dead
+	}
+	if f.Kind == Remove || f.Kind == Priority {
+		end += (tries/2 + 3) * dead
+	}
+	return end
+}
+
 // String says what happens in a network engineer's words.
 func (f Fault) String() string {
 	var b strings.Builder
@@ -83,11 +108,17 @@ func (f Fault) String() string {
 	if f.Member != 0 {
 		fmt.Fprintf(&b, " %s", gw(f.Member))
 	}
-	if f.Peer != 0 {
+	if f.Peer != 0 && f.Kind != Partition && f.Kind != Isolate {
 		fmt.Fprintf(&b, " → %s", gw(f.Peer))
 	}
 	for i, id := range f.Side {
 		fmt.Fprintf(&b, "%c %s", " +"[min(i, 1)], gw(id))
+	}
+	switch {
+	case f.Peer != 0 && f.Kind == Partition:
+		fmt.Fprintf(&b, ", %s in touch with both sides", gw(f.Peer))
+	case f.Peer != 0 && f.Kind == Isolate:
+		fmt.Fprintf(&b, " from all but %s", gw(f.Peer))
 	}
 	switch f.Kind {
 	case Loss, Delay, Jitter, Corrupt, Cut, Mirror, Stranger, LinkDown, Unused:
@@ -106,13 +137,16 @@ func (f Fault) String() string {
 	if f.For != 0 {
 		fmt.Fprintf(&b, ", for %v", f.For)
 	}
+	if f.On != "" {
+		fmt.Fprintf(&b, ", %v after a %s", f.Lag, f.On)
+	}
 	return b.String()
 }
 
 // ends reports whether the fault is in force for a time, rather than being one event.
 func (f *Fault) ends() bool {
 	switch f.Kind {
-	case Busy, Claim, GiveUp:
+	case Busy, Claim, GiveUp, Priority:
 		return false
 	}
 	return f.For > 0
@@ -124,25 +158,34 @@ func (w *World) Inject(f Fault) {
 		w.Node(f.Member).tape = &tape{}
 	}
 	w.After(time.Duration(f.At)-time.Duration(w.Now), func() {
-		w.trace("--- %v", f)
-		w.disturb()
-		var n *Node
-		if f.Member != 0 {
-			n = w.Node(f.Member)
-		}
-		undo := w.begin(&f, n)
-		if !f.ends() {
+		if f.On != "" {
+			w.await(&f)
 			return
 		}
-		w.active++
-		w.After(time.Duration(f.For), func() {
-			w.trace("--- end of %v", f)
-			w.active--
-			w.disturb()
-			if undo != nil {
-				undo()
-			}
-		})
+		w.strike(&f)
+	})
+}
+
+// strike lets a fault begin.
+func (w *World) strike(f *Fault) {
+	w.trace("--- %v", *f)
+	w.disturb()
+	var n *Node
+	if f.Member != 0 {
+		n = w.Node(f.Member)
+	}
+	undo := w.begin(f, n)
+	if !f.ends() {
+		return
+	}
+	w.active++
+	w.After(time.Duration(f.For), func() {
+		w.trace("--- end of %v", *f)
+		w.active--
+		w.disturb()
+		if undo != nil {
+			undo()
+		}
 	})
 }
 
@@ -159,7 +202,7 @@ func (w *World) begin(f *Fault, n *Node) (undo func()) {
 				}
 			}
 		}
-	case Cut, Partition:
+	case Cut, Partition, Isolate:
 		w.cut(f, 1)
 		return func() { w.cut(f, -1) }
 	case Mirror:
@@ -176,6 +219,15 @@ func (w *World) begin(f *Fault, n *Node) (undo func()) {
 		}
 		w.kill(f, n)
 		return n.restart
+	case Remove:
+		if n.removed {
+			return nil
+		}
+		n.removed = true
+		n.Input(cluster.Leave{})
+		return func() { w.forget(n) }
+	case Priority:
+		w.prefer(n.ID, uint8(f.Value))
 	case Pause:
 		n.Pause(time.Duration(f.For))
 	case PauseBox, Freeze:
@@ -225,7 +277,7 @@ func (n *Node) restart() {
 	switch {
 	case n.w.Now < n.asleep:
 		n.w.After(n.asleep.Sub(n.w.Now)+1, n.restart)
-	case n.Machine == nil:
+	case n.Machine == nil && !n.removed:
 		n.w.disturb()
 		n.Boot()
 	}
@@ -258,16 +310,24 @@ func (w *World) cut(f *Fault, by int8) {
 	for _, id := range f.Side {
 		side[id] = true
 	}
+	parted := func(a, b uint8) bool {
+		return f.Kind == Partition && side[a] != side[b] && (f.Peer == 0 || a != f.Peer && b != f.Peer)
+	}
 	for _, a := range w.Nodes {
 		for _, b := range w.Nodes {
-			hit := f.Kind == Cut && a.ID == f.Member && b.ID == f.Peer || f.Kind == Partition && side[a.ID] != side[b.ID]
+			hit := f.Kind == Cut && a.ID == f.Member && b.ID == f.Peer || parted(a.ID, b.ID) || f.isolates(a.ID, b.ID)
 			for i := range maxIface {
-				if hit && (f.Kind == Partition || f.Interface == All || f.Interface == i) {
+				if hit && (f.Kind != Cut || f.Interface == All || f.Interface == i) {
 					w.cuts[a.ID][b.ID][i] += by
 				}
 			}
 		}
 	}
+}
+
+// isolates reports whether the fault is one that keeps what a sends from b.
+func (f *Fault) isolates(a, b uint8) bool {
+	return f.Kind == Isolate && a != b && (a == f.Member && b != f.Peer && f.Value != 2 || b == f.Member && a != f.Peer && f.Value != 1)
 }
 
 // carrier changes the number of faults that take an interface's carrier away.
@@ -290,11 +350,12 @@ func (w *World) strange(f *Fault, until cluster.Instant) {
 	var beat func()
 	beat = func() {
 		b.Seq++
-		in, frame := w.seal(f.Interface, b.Member, b, key)
+		sealed := w.seal(f.Interface, b.Member, &b, key)
 		for _, to := range w.Nodes {
 			// It says nothing about any path of ours, so it comes from the receiver itself.
-			w.post(event{kind: evFrame, to: to, from: to.ID, iface: uint8(f.Interface), in: in, data: frame}, w.Net.Delay)
+			w.post(&event{kind: evFrame, to: to, from: to.ID, iface: uint8(f.Interface), frame: sealed}, w.Net.Delay)
 		}
+		w.release(sealed)
 		if w.Now < until {
 			w.After(w.timing.Beat, beat)
 		}

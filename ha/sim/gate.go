@@ -15,7 +15,7 @@ func (g *Gate) Open(now cluster.Instant) bool { return g.lease > now && g.shut <
 
 // order works the gate as the egress rules of ha/gate do. Timeouts are counted from the last jiffy, which was at
 // from. It reports false when the frame is dropped.
-func (g *Gate) order(o wire.Order, now, from cluster.Instant, t cluster.Timing) bool {
+func (g *Gate) order(o wire.Order, now, from cluster.Instant, t *cluster.Timing) bool {
 	switch o {
 	case wire.Keep:
 		if !g.Open(now) {

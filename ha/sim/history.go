@@ -92,7 +92,7 @@ const claim = 10
 func (h *History) End() time.Duration {
 	var end Span
 	for _, f := range h.Faults {
-		end = max(end, f.At+f.For)
+		end = max(end, f.At+f.after(h.Dead))
 	}
 	return time.Duration(end)
 }
@@ -100,9 +100,26 @@ func (h *History) End() time.Duration {
 // Play runs the history and a time of calm after it, in which the cluster must come to rest and stay there. It stops
 // at the first violation.
 func (h *History) Play(trace func(string)) *World {
+	return h.play(trace, false)
+}
+
+// play is Play, ended as soon as the cluster has come to rest if brief is set.
+func (h *History) play(trace func(string), brief bool) *World {
 	w := h.World(trace)
-	end := cluster.Instant(h.End()).Add(w.settle + 4*w.timing.Dead)
+	last := cluster.Instant(h.End())
+	end := last.Add(w.settle + 4*w.timing.Dead)
+	for _, f := range h.Faults {
+		switch f.Kind {
+		case GiveUp: // it asks for the role again
+			last = max(last, cluster.Instant(f.At+f.after(h.Dead)).Add(time.Duration(f.Value*float64(w.timing.Dead))))
+		case Priority, Remove: // another one may be preferred
+			brief = brief && !h.PrimaryUp
+		}
+	}
 	for w.Now < end && w.Broken == 0 {
+		if brief && w.Now > last && w.rests() && (!h.PrimaryUp || w.gates == 1) { // to the first member nobody is preferred
+			break
+		}
 		w.Run(min(w.timing.Dead, end.Sub(w.Now)))
 	}
 	return w
@@ -154,7 +171,18 @@ func Generate(seed uint64, members int) History {
 		} else {
 			at += g.upTo(2 * t.Dead)
 		}
+		if h.Witnesses > 0 || h.Safety {
+			switch g.IntN(16) {
+			case 0:
+				h.Faults = append(h.Faults, g.brink(at)...)
+			case 1:
+				h.Faults = append(h.Faults, g.orphan(at)...)
+			}
+		}
 		f := g.fault(at)
+		if slices.Contains(timed, f.Kind) && g.one(4) {
+			g.moment(&f)
+		}
 		h.Faults = append(h.Faults, f)
 		if slices.Contains(stalls, f.Kind) && g.one(2) {
 			h.Faults = append(h.Faults, g.behind(f))
@@ -197,20 +225,63 @@ func (g *generator) member() uint8 { return uint8(1 + g.IntN(g.h.Members)) }
 
 // kinds, the more telling ones more often.
 var kinds = []Kind{
-	Loss, Delay, Jitter, Corrupt, Cut, Cut, Partition, Partition, Mirror, Stranger, Replay,
+	Loss, Delay, Jitter, Corrupt, Cut, Cut, Partition, Partition, Isolate, Mirror, Stranger, Replay,
 	Crash, Crash, Crash, PowerCut, PowerCut, Pause, Pause, Pause, Pause, PauseBox, PauseBox, Freeze, Slow, Slow,
+	Priority, Priority, Remove,
 	LinkDown, LinkDown, LinkDown, Sick, Preparing, Silent, Lockdown, OutOfSync, OutOfSync, Saturated, Unused, Busy, Claim, Claim, GiveUp, GiveUp, Leave,
 }
 
 // ofWitness are kinds that can happen to a witness as well.
-var ofWitness = []Kind{Cut, Mirror, Replay, Crash, PowerCut, Pause, PauseBox, Freeze, Slow, LinkDown, Leave}
+var ofWitness = []Kind{Cut, Isolate, Mirror, Replay, Crash, PowerCut, Pause, PauseBox, Freeze, Slow, LinkDown, Leave}
 
-var stalls = []Kind{Pause, PauseBox, Freeze, Slow, Partition}
+var stalls = []Kind{Pause, PauseBox, Freeze, Slow, Partition, Isolate}
+
+// timed are kinds that can wait for a moment.
+var timed = []Kind{Cut, Partition, Isolate, Crash, PowerCut, Pause, PauseBox, Freeze, LinkDown, Claim, GiveUp, Leave}
+
+// moment makes a fault wait for one.
+func (g *generator) moment(f *Fault) {
+	moments := []Moment{OnActive, OnRelease, OnBid, OnVote, OnOpen, OnShut}
+	if g.h.Witnesses > 0 || g.h.Safety {
+		moments = append(moments, OnBrink, OnBrink)
+	}
+	f.On = moments[g.IntN(len(moments))]
+	if g.one(2) {
+		f.Lag = Span(1 + g.upTo(2*g.t.Beat))
+	}
+	if g.one(2) && !f.anywhere() && f.Kind != Cut && (f.For > 0 || f.Kind == Claim || f.Kind == GiveUp) && f.Interface == 0 {
+		f.Member = 0
+	}
+	if f.Kind == Pause && g.one(2) {
+		f.For = Span(1 + g.upTo(g.t.Lease+2*g.t.Beat)) // it wakes up before it is too late, or just after
+	}
+}
+
+// brink is how an active member may come to the end of its majority's support, and stand still there: once with a
+// heartbeat in hand that must not leave any more, once before it has shut its gate.
+func (g *generator) brink(at time.Duration) []Fault {
+	return []Fault{
+		{At: Span(at), For: Span(g.t.Dead + g.upTo(3*g.t.Dead)), Kind: Isolate, Value: float64(g.IntN(3)), On: OnActive, Lag: Span(g.upTo(g.t.Beat))},
+		{At: Span(at), For: Span(1 + g.upTo(g.t.Lease+g.t.Beat)), Kind: Pause, On: OnBrink},
+		{At: Span(at), For: Span(1 + g.upTo(2*g.t.Dead)), Kind: Pause, On: OnShut},
+	}[:2+g.IntN(2)]
+}
+
+// orphan is a hand-over whose successor is cut off from nearly all in the moment it takes the role.
+func (g *generator) orphan(at time.Duration) []Fault {
+	return []Fault{
+		{At: Span(at), Kind: GiveUp, Peer: g.member(), On: OnActive},
+		{At: Span(at), For: Span(g.t.Dead + g.upTo(3*g.t.Dead)), Kind: Isolate, Peer: g.member(), Value: float64(g.IntN(2)), On: OnOpen},
+	}
+}
 
 // behind is something that a member in the middle of f will learn of only afterwards.
 func (g *generator) behind(f Fault) Fault {
-	b := Fault{At: f.At + Span(g.upTo(time.Duration(f.For))), Kind: []Kind{Crash, GiveUp, Claim, Leave, PowerCut}[g.IntN(5)], Member: g.member()}
+	b := Fault{At: f.At + Span(g.upTo(time.Duration(f.For))), Kind: []Kind{Crash, GiveUp, Claim, Leave, PowerCut, Pause}[g.IntN(6)], Member: g.member()}
 	switch b.Kind {
+	case Pause:
+		g.moment(&b)
+		b.For = Span(1 + g.upTo(g.t.Lease+2*g.t.Beat))
 	case Crash, Leave, PowerCut:
 		b.For = Span(4*ms + g.upTo(4*g.t.Dead))
 	}
@@ -243,6 +314,9 @@ func (g *generator) fault(at time.Duration) Fault {
 				f.Side = append(f.Side, cluster.MaxMembers+1+i)
 			}
 		}
+		if g.one(4) {
+			f.Peer = g.member()
+		}
 		return f
 	case Stranger:
 		f.Value = float64(g.IntN(2))
@@ -263,6 +337,11 @@ func (g *generator) fault(at time.Duration) Fault {
 		if g.one(4) {
 			f.Interface = All
 		}
+	case Isolate:
+		f.Interface, f.Value = 0, float64(g.IntN(3))
+		if f.Peer = g.member(); f.Peer == f.Member || g.one(2) {
+			f.Peer = 0
+		}
 	case Mirror, LinkDown, Unused:
 	default:
 		f.Interface = 0
@@ -275,6 +354,10 @@ func (g *generator) fault(at time.Duration) Fault {
 		f.Blank = g.one(3)
 	case Slow:
 		f.Value = 2 * g.Float64()
+	case Priority:
+		f.Value, f.For = float64(50+10*g.IntN(12)), 0
+	case Remove:
+		f.Member, f.For = max(f.Member, 2), f.For+Span(2*g.t.Dead)
 	case Busy:
 		f.Value, f.For = float64(g.IntN(1000)*[]int{1, 1, 10}[g.IntN(3)]), 0
 	case Claim:

@@ -17,60 +17,102 @@ type path struct {
 // stranger is the number of a key that is not the cluster's.
 const stranger = 1
 
-// seal is the frame of a beat and, unless the key is real, what its receiver makes of it.
-func (w *World) seal(iface int, from uint8, b wire.Beat, key int) (in cluster.Input, frame []byte) {
+// frame is a heartbeat on its way to all its receivers.
+type frame struct {
+	in    cluster.Input // what they make of it: a Refused, or its beat
+	beat  cluster.BeatReceived
+	heard [wire.MaxHeard]wire.Heard // the beat's
+	data  []byte                    // its bytes, when the key is real
+	uses  int                       // how many hold it; then its memory is used again
+}
+
+// newFrame is an empty frame that its maker holds.
+func (w *World) newFrame() *frame {
+	n := len(w.frames)
+	if n == 0 {
+		return &frame{uses: 1}
+	}
+	f := w.frames[n-1]
+	w.frames = w.frames[:n-1]
+	f.uses, f.data = 1, nil
+	return f
+}
+
+// release lets go of a frame; nil is none.
+func (w *World) release(f *frame) {
+	if f == nil {
+		return
+	}
+	if f.uses--; f.uses == 0 {
+		w.frames = append(w.frames, f)
+	}
+}
+
+// seal is the frame of a beat, with what its receivers make of it.
+func (w *World) seal(iface int, from uint8, b *wire.Beat, key int) *frame {
+	f := w.newFrame()
+	w.buf = b.Append(w.buf[:0])
 	if !w.RealKey {
 		// The tag is the name of the key: as good as a MAC against everybody who does not forge.
-		w.buf = b.Append(w.buf[:0])
 		if key != 0 {
-			return cluster.Refused{Interface: iface, Reason: wire.BadTag}, nil
+			f.in = cluster.Refused{Interface: iface, Reason: wire.BadTag}
+		} else {
+			f.read(iface, w.buf)
 		}
-		return input(iface, w.buf), nil
+		return f
 	}
-	k := w.keys[key]
-	if k == nil {
+	i := &w.Nodes[0].Config.Interfaces[iface]
+	w.buf = w.key(key).Seal(w.buf)
+	f.data = wire.AppendFrame(nil, wire.Envelope{Dst: wire.BeatMAC(i.NN, b.Cluster), Src: wire.MAC{2, 0, 0, 0, 0, from},
+		SrcIP: netip.AddrFrom4([4]byte{10, 0, byte(iface), from}), DstIP: netip.AddrFrom4([4]byte{10, 0, byte(iface), 255})}, w.buf)
+	w.open(f, iface)
+	return f
+}
+
+// key is ours or a stranger's.
+func (w *World) key(i int) *wire.Key {
+	if w.keys[i] == nil {
 		secret := append([]byte(nil), Key...)
-		secret[0] += byte(key)
-		var err error
-		if k, err = wire.NewKey(secret); err != nil {
+		secret[0] += byte(i)
+		k, err := wire.NewKey(secret)
+		if err != nil {
 			panic("sim: " + err.Error())
 		}
-		w.keys[key] = k
+		w.keys[i] = k
 	}
-	f := w.Nodes[0].Config.Interfaces[iface]
-	return nil, wire.AppendFrame(nil, wire.Envelope{Dst: wire.BeatMAC(f.NN, b.Cluster), Src: wire.MAC{2, 0, 0, 0, 0, from},
-		SrcIP: netip.AddrFrom4([4]byte{10, 0, byte(iface), from}), DstIP: netip.AddrFrom4([4]byte{10, 0, byte(iface), 255})},
-		k.Seal(b.Append(nil)))
+	return w.keys[i]
 }
 
-// open is what a receiver makes of a frame, as ha/member does.
-func (w *World) open(iface int, frame []byte) cluster.Input {
-	_, p, err := wire.ParseFrame(frame)
+// open finds out what receivers make of a frame's bytes, as ha/member does.
+func (w *World) open(f *frame, iface int) {
+	_, p, err := wire.ParseFrame(f.data)
 	if err == nil {
-		p, err = w.keys[0].Open(p)
+		p, err = w.key(0).Open(p)
 	}
 	if err != nil {
-		return cluster.Refused{Interface: iface, Reason: err.(wire.Reason)}
+		f.in = cluster.Refused{Interface: iface, Reason: err.(wire.Reason)}
+		return
 	}
-	return input(iface, p)
+	f.read(iface, p)
 }
 
-func input(iface int, payload []byte) cluster.Input {
-	b, err := wire.ParseBeat(payload)
-	if err != nil {
-		return cluster.Refused{Interface: iface, Reason: err.(wire.Reason)}
+// read parses a payload.
+func (f *frame) read(iface int, payload []byte) {
+	f.beat.Interface, f.beat.Beat.Heard = iface, f.heard[:0]
+	f.in = &f.beat
+	if err := f.beat.Beat.Parse(payload); err != nil {
+		f.in = cluster.Refused{Interface: iface, Reason: err.(wire.Reason)}
 	}
-	return cluster.BeatReceived{Interface: iface, Beat: b}
 }
 
 // transmit puts a heartbeat that has passed its sender's gate on the wire.
-func (w *World) transmit(n *Node, iface int, b wire.Beat) {
+func (w *World) transmit(n *Node, iface int, b *wire.Beat) {
 	if n.newer {
 		b.Version, b.Extension = wire.Version+1, []byte("what this version does not know")
 	}
-	in, frame := w.seal(iface, n.ID, b, 0)
+	f := w.seal(iface, n.ID, b, 0)
 	if n.tape != nil {
-		n.tape.record(iface, in, frame, b.Order)
+		n.tape.record(iface, f, b.Order)
 	}
 	loss, damage, delay := w.noise(iface)
 	for _, to := range w.Nodes {
@@ -84,36 +126,42 @@ func (w *World) transmit(n *Node, iface int, b wire.Beat) {
 		}
 		if damage > 0 && w.rng.Float64() < damage {
 			p.lost = w.Now
-			w.post(w.damaged(to, iface, frame), delay)
+			w.damaged(to, iface, f, delay)
 			continue
 		}
-		d := w.post(event{kind: evFrame, to: to, from: n.ID, iface: uint8(iface), in: in, data: frame, sent: w.Now}, delay)
-		if d > w.timing.Lease {
+		e := event{kind: evFrame, to: to, from: n.ID, iface: uint8(iface), frame: f, sent: w.Now}
+		if d := w.post(&e, delay); d > w.timing.Lease {
 			p.lost = w.Now
 		}
 		if w.Net.Duplicate > 0 && w.rng.Float64() < w.Net.Duplicate {
-			w.post(event{kind: evFrame, to: to, from: n.ID, iface: uint8(iface), in: in, data: frame, sent: w.Now}, delay)
+			w.post(&e, delay)
 		}
 	}
 	if w.mirror[n.ID][iface] > 0 {
-		w.post(event{kind: evFrame, to: n, from: n.ID, iface: uint8(iface), in: in, data: frame, sent: w.Now}, delay)
+		w.post(&event{kind: evFrame, to: n, from: n.ID, iface: uint8(iface), frame: f, sent: w.Now}, delay)
 	}
+	w.release(f)
 }
 
-// damaged is a frame that arrives with one bit turned over. It says nothing about its path.
-func (w *World) damaged(to *Node, iface int, frame []byte) event {
-	e := event{kind: evFrame, to: to, from: to.ID, iface: uint8(iface), in: cluster.Refused{Interface: iface, Reason: wire.BadTag}}
-	if frame != nil {
-		e.in, e.data = nil, append([]byte(nil), frame...)
-		e.data[w.rng.IntN(len(frame))] ^= 1 << w.rng.IntN(8)
+// damaged lets a frame arrive with one bit turned over. It says nothing about its path.
+func (w *World) damaged(to *Node, iface int, f *frame, delay time.Duration) {
+	bad := w.newFrame()
+	if f.data == nil {
+		bad.in = cluster.Refused{Interface: iface, Reason: wire.BadTag}
+	} else {
+		bad.data = append([]byte(nil), f.data...)
+		bad.data[w.rng.IntN(len(bad.data))] ^= 1 << w.rng.IntN(8)
+		w.open(bad, iface)
 	}
-	return e
+	w.post(&event{kind: evFrame, to: to, from: to.ID, iface: uint8(iface), frame: bad}, delay)
+	w.release(bad)
 }
 
 // post lets a frame travel, and says for how long.
-func (w *World) post(e event, delay time.Duration) time.Duration {
+func (w *World) post(e *event, delay time.Duration) time.Duration {
 	d := delay + w.upTo(w.Net.Jitter)
 	e.at = w.Now.Add(d)
+	e.frame.uses++
 	w.queue.push(e)
 	return d
 }
@@ -145,6 +193,7 @@ func (w *World) arrive(e *event) {
 	p := &w.path[e.from][n.ID]
 	if n.down[e.iface] > 0 {
 		p.lost = max(p.lost, e.sent)
+		w.release(e.frame)
 		return
 	}
 	if e.from != n.ID && e.sent > p.newest {
@@ -152,13 +201,10 @@ func (w *World) arrive(e *event) {
 		p.newest = e.sent
 	}
 	if w.DropAsleep && w.Now < n.asleep {
+		w.release(e.frame)
 		return
 	}
-	in := e.in
-	if in == nil {
-		in = w.open(int(e.iface), e.data)
-	}
-	n.Input(in)
+	n.receive(message{e.frame.in, e.frame})
 }
 
 // deaf reports whether the network has kept every beat of one member from the other for longer than the lease.
@@ -178,10 +224,11 @@ type tape struct {
 const maxTape = 400
 
 // record keeps each order that is not the usual one and a part of the others.
-func (t *tape) record(iface int, in cluster.Input, frame []byte, o wire.Order) {
+func (t *tape) record(iface int, f *frame, o wire.Order) {
 	t.every++
 	if len(t.frames) < maxTape && (o > wire.Keep || t.every%8 == 0) {
-		t.frames = append(t.frames, event{kind: evFrame, iface: uint8(iface), in: in, data: frame})
+		f.uses++ // for good
+		t.frames = append(t.frames, event{kind: evFrame, iface: uint8(iface), frame: f})
 	}
 }
 
@@ -191,7 +238,7 @@ func (w *World) replay(n *Node) {
 		for _, to := range w.Nodes {
 			if to != n {
 				e.to, e.from = to, to.ID // it says nothing about the path from n
-				w.post(e, w.Net.Delay)
+				w.post(&e, w.Net.Delay)
 			}
 		}
 	}
@@ -199,6 +246,5 @@ func (w *World) replay(n *Node) {
 
 // Deliver gives a member a frame that arrived on an interface, for stories that make their own frames.
 func (n *Node) Deliver(iface int, b wire.Beat) {
-	in, frame := n.w.seal(iface, 0, b, 0)
-	n.w.arrive(&event{to: n, from: n.ID, iface: uint8(iface), in: in, data: frame})
+	n.w.arrive(&event{to: n, from: n.ID, iface: uint8(iface), frame: n.w.seal(iface, 0, &b, 0)})
 }

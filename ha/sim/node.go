@@ -33,22 +33,30 @@ type Node struct {
 
 	// The process, as the loop of ha/member: it carries out what the last step asked for, then takes the next
 	// input, and steps with a tick when nothing waits.
-	inbox    []cluster.Input
-	todo     []cluster.Action
-	next     int             // in todo
-	decided  cluster.Instant // when todo was decided, box's clock
-	lastLive cluster.Instant // when the last beat left that keeps the gate open, box's clock
-	shutLate time.Duration   // how late the last order to shut left
-	lost     string          // why the role is to be given up after todo
-	late     bool            // an order to shut left late, to be told after todo
-	resume   cluster.Instant // it does not run before this
-	timer    cluster.Instant // when the armed timer fires, Never if none is armed
-	slow     time.Duration   // it gets the CPU up to this late
-	newer    bool            // of the next version
-	hasty    bool            // after a stop: its timer is seen before what waits in the sockets
-	left     bool            // it has said farewell by itself
+	inbox    []message
+	todo     []cluster.Action // the machine's list
+	next     int              // in todo
+	due      cluster.Instant  // the machine's deadline
+	decided  cluster.Instant  // when todo was decided, box's clock
+	lastLive cluster.Instant  // when the last beat left that keeps the gate open, box's clock
+	shutLate time.Duration    // how late the last order to shut left
+	lost     string           // why the role is to be given up after todo
+	late     bool             // an order to shut left late, to be told after todo
+	resume   cluster.Instant  // it does not run before this
+	timer    cluster.Instant  // when the armed timer fires, Never if none is armed
+	slow     time.Duration    // it gets the CPU up to this late
+	newer    bool             // of the next version
+	hasty    bool             // after a stop: its timer is seen before what waits in the sockets
+	left     bool             // it has said farewell by itself
+	removed  bool             // it never starts again
 
 	facts
+}
+
+// message is an input, and the frame that it came in.
+type message struct {
+	cluster.Input
+	frame *frame // nil: it came in none
 }
 
 // maxInbox is how many frames wait for a process that does not run, about what the sockets' buffers hold; the
@@ -67,7 +75,11 @@ func (n *Node) order(o wire.Order) bool {
 	if j := cluster.Instant(n.w.Jiffy); j > 0 {
 		from -= n.local() % j
 	}
-	return n.Gate.order(o, n.w.Now, from, n.Config.Timing)
+	ok := n.Gate.order(o, n.w.Now, from, &n.Config.Timing)
+	if o != wire.Keep || n.Gate.lease < n.w.until { // that one nearly always puts off the end of a lease
+		n.w.unsure = true
+	}
+	return ok
 }
 
 // Boot starts a member that is not running. Its gate is installed shut, its term read from disk.
@@ -87,8 +99,9 @@ func (n *Node) Boot() {
 	if n.boots > 1 {
 		n.w.trace("%s starts", gw(n.ID))
 	}
-	n.Machine, n.Gate, n.facts = m, Gate{}, facts{term: n.disk, openAt: -1 << 62}
-	n.inbox, n.todo, n.next, n.lost, n.late, n.left = n.inbox[:0], n.todo[:0], 0, "", false, false
+	n.Machine, n.Gate, n.facts, n.due = m, Gate{}, facts{term: n.disk, openAt: -1 << 62}, m.Deadline()
+	n.inbox, n.todo, n.next, n.lost, n.late, n.left = n.inbox[:0], nil, 0, "", false, false
+	n.w.unsure = true
 	n.resume, n.lastLive, n.timer = n.asleep, 0, cluster.Never
 	for i := range c.Interfaces {
 		n.Input(cluster.Link{Interface: i, Up: n.down[i] == 0})
@@ -109,6 +122,7 @@ func (n *Node) Crash() *cluster.Machine {
 func (n *Node) PowerCut() {
 	n.Crash()
 	n.Gate, n.asleep = Gate{}, n.w.Now
+	n.w.unsure = true
 }
 
 // Farewell is what the supervisor does when the process has died.
@@ -118,7 +132,7 @@ func (n *Node) Farewell(last *cluster.Machine) {
 		if f.Heartbeat {
 			b := last.Farewell(i)
 			n.order(b.Order)
-			n.w.transmit(n, i, b)
+			n.w.transmit(n, i, &b)
 		}
 	}
 }
@@ -139,14 +153,16 @@ func (n *Node) PauseBox(d time.Duration, frozen bool) {
 	}
 	until := since.Add(d)
 	n.asleep = until
+	w.unsure = true
 	if frozen {
-		w.queue.push(event{at: until, f: func() {
+		w.queue.push(&event{at: until, f: func() {
 			if n.asleep != until {
 				return // it lost its power meanwhile
 			}
 			n.clock -= d
 			n.thawed = w.Now
 			n.Gate.sleep(since, d)
+			w.unsure = true
 		}})
 	}
 	n.stop(d)
@@ -156,7 +172,7 @@ func (n *Node) PauseBox(d time.Duration, frozen bool) {
 func (n *Node) stop(d time.Duration) {
 	n.resume = max(n.resume, n.w.Now.Add(d))
 	n.hasty = n.w.rng.Uint64N(2) == 0
-	n.w.queue.push(event{at: n.w.Now.Add(d), kind: evWake, to: n})
+	n.w.queue.push(&event{at: n.w.Now.Add(d), kind: evWake, to: n})
 }
 
 // SetLink changes an interface's carrier.
@@ -169,8 +185,11 @@ func (n *Node) SetLink(iface int, up bool) {
 }
 
 // Input gives the process something to do, as its driver would.
-func (n *Node) Input(in cluster.Input) {
+func (n *Node) Input(in cluster.Input) { n.receive(message{in, nil}) }
+
+func (n *Node) receive(in message) {
 	if n.Machine == nil || len(n.inbox) >= maxInbox {
+		n.w.release(in.frame)
 		return
 	}
 	n.inbox = append(n.inbox, in)
@@ -201,6 +220,9 @@ func (n *Node) wake() {
 	for n.Machine != nil && n.w.Now >= n.resume {
 		switch {
 		case n.next < len(n.todo):
+			if len(n.w.awaited) > 0 && n.spring(n.todo[n.next]) {
+				continue
+			}
 			n.next++
 			n.act(n.todo[n.next-1])
 			if n.slow > 0 && n.w.rng.Uint64N(4) == 0 {
@@ -219,15 +241,17 @@ func (n *Node) wake() {
 			n.late = false
 			n.step(cluster.ShutLate{})
 			continue
-		case n.hasty && n.Machine.Deadline() <= n.local():
+		case n.hasty && n.due <= n.local():
 			n.hasty = false // for what happens first is a matter of the scheduler
 			n.step(cluster.Tick{})
 			continue
 		case taken < len(n.inbox):
+			in := n.inbox[taken]
 			taken++
-			n.step(n.inbox[taken-1])
+			n.step(in.Input)
+			n.w.release(in.frame)
 			continue
-		case n.Machine.Deadline() <= n.local():
+		case n.due <= n.local():
 			if ticks++; ticks > maxTicks {
 				n.w.violate(6, "%s's process spins: after %d ticks its deadline is still in the past", gw(n.ID), maxTicks)
 				n.resume = cluster.Never
@@ -246,18 +270,17 @@ func (n *Node) wake() {
 
 // arm sets the timer, which is a little late as real ones are.
 func (n *Node) arm() {
-	due := n.Machine.Deadline()
-	if due == cluster.Never {
+	if n.due == cluster.Never {
 		return
 	}
-	due = due.Add(-n.clock)
+	due := n.due.Add(-n.clock)
 	if due >= n.timer {
 		return // it fires earlier than needed, and is armed again then
 	}
 	at := max(due, n.w.Now).Add(n.w.upTo(200 * time.Microsecond))
 	if at < n.timer {
 		n.timer = at
-		n.w.queue.push(event{at: at, kind: evTimer, to: n})
+		n.w.queue.push(&event{at: at, kind: evTimer, to: n})
 	}
 }
 
@@ -265,10 +288,10 @@ func (n *Node) arm() {
 func (n *Node) step(in cluster.Input) {
 	n.w.checkAnnounced(n)
 	n.decided = n.local()
-	n.todo = append(n.todo[:0], n.Machine.Step(n.decided, in)...)
-	n.next = 0
+	n.todo, n.next = n.Machine.Step(n.decided, in), 0
+	n.due = n.Machine.Deadline()
 	switch in := in.(type) {
-	case cluster.BeatReceived:
+	case *cluster.BeatReceived:
 		n.w.reads(n, &in.Beat)
 	case cluster.Leave:
 		n.left = true
@@ -279,7 +302,7 @@ func (n *Node) step(in cluster.Input) {
 func (n *Node) act(a cluster.Action) {
 	switch a := a.(type) {
 	case cluster.Send:
-		n.send(a)
+		n.send(&a)
 	case cluster.Announce:
 		n.announce()
 	case cluster.Barrier:
@@ -294,7 +317,7 @@ func (n *Node) act(a cluster.Action) {
 		n.disk = uint64(a)
 		n.w.checkKept(n, uint64(a))
 	case cluster.Log:
-		n.Logs = append(n.Logs, a)
+		n.Logs, n.w.stir = append(n.Logs, a), n.w.Now
 		if n.w.Trace != nil {
 			n.w.trace("%s %-7s %s: %s", gw(n.ID), a.Severity, a.Name, a.Text)
 		}
@@ -310,8 +333,8 @@ const gateWatch = 200 * time.Millisecond
 
 // send sends one heartbeat, unless its order has become stale between the decision and now (duty 3 of
 // ha/cluster) or the kernel refuses it.
-func (n *Node) send(a cluster.Send) {
-	w, t, o := n.w, n.Config.Timing, a.Beat.Order
+func (n *Node) send(a *cluster.Send) {
+	w, t, o := n.w, &n.Config.Timing, a.Beat.Order
 	live := o == wire.Keep || o == wire.Open
 	if live {
 		since := n.lastLive
@@ -337,8 +360,11 @@ func (n *Node) send(a cluster.Send) {
 		n.shutLate = n.local().Sub(n.decided)
 		n.late = n.late || n.shutLate > cluster.ShutMargin
 	}
+	if a.Beat.Flags&stirring != 0 {
+		w.stir = w.Now
+	}
 	w.checkBeat(n, &a.Beat)
-	w.transmit(n, a.Interface, a.Beat)
+	w.transmit(n, a.Interface, &a.Beat)
 }
 
 // doubt is the look at the kernel's gate that a refused heartbeat asks for (gateSeen in ha/member).

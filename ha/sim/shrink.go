@@ -104,6 +104,10 @@ func (h *History) needs(from, to int) (id int) {
 func (s *shrinker) shorten() {
 	for i := range s.best.Faults {
 		f := s.best.Faults[i]
+		if f.On != "" {
+			_ = f.Member != 0 && s.try(func(h *History) { h.Faults[i].On, h.Faults[i].Lag = "", 0 }) ||
+				f.Lag > 0 && s.try(func(h *History) { h.Faults[i].Lag = 0 })
+		}
 		if f.For > Span(ms) {
 			_ = s.try(func(h *History) { h.Faults[i].For = (f.For / 2).round() }) ||
 				f.For.round() != f.For && s.try(func(h *History) { h.Faults[i].For = f.For.round() })
@@ -174,6 +178,9 @@ func ParseHistory(b []byte) (History, error) {
 			h.Members, maxMember, h.Witnesses, maxID-maxMember, h.Normal, maxIface-1, members, witnesses)
 	}
 	for _, f := range h.Faults {
+		if f.Member == 0 && f.On == "" && !f.anywhere() {
+			return h, fmt.Errorf("history: %s of nobody", f.Kind)
+		}
 		if f.Interface < All || f.Interface > h.Normal {
 			return h, fmt.Errorf("history: fault on interface %d of %d", f.Interface, h.Normal+1)
 		}

@@ -59,10 +59,12 @@ type World struct {
 	queue   queue
 	cuts    [maxID + 1][maxID + 1][maxIface]int8 // how many faults cut this way
 	faults  []*Fault                             // in force, of those that work on the network
+	awaited []*Fault                             // that wait for their moments
 	mirror  [maxID + 1][maxIface]int8
 	path    [maxID + 1][maxID + 1]path // from, to
 	keys    [2]*wire.Key               // ours, a stranger's
 	buf     []byte
+	frames  []*frame // to be used again
 }
 
 const (
@@ -138,7 +140,7 @@ func gw[T ~uint8 | ~int](id T) string {
 }
 
 // After schedules f.
-func (w *World) After(d time.Duration, f func()) { w.queue.push(event{at: w.Now.Add(d), f: f}) }
+func (w *World) After(d time.Duration, f func()) { w.queue.push(&event{at: w.Now.Add(d), f: f}) }
 
 // Run lets d pass.
 func (w *World) Run(d time.Duration) {

@@ -3,6 +3,7 @@ package wire
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 )
 
 // Offsets inside the payload that the kernel's gate matches (ha/gate), and sizes.
@@ -161,34 +162,41 @@ func (b *Beat) Append(dst []byte) []byte {
 // ParseBeat reads a payload whose tag has been checked and cut off (see [Key.Open]). The result does not
 // alias p. Errors are [Reason] values.
 func ParseBeat(p []byte) (Beat, error) {
+	var b Beat
+	if err := b.Parse(p); err != nil {
+		return Beat{}, err
+	}
+	return b, nil
+}
+
+// Parse is [ParseBeat] into b, whose Heard's memory is used again. After an error b says nothing.
+func (b *Beat) Parse(p []byte) error {
 	if len(p) < headLen {
-		return Beat{}, Truncated
+		return Truncated
 	}
 	be := binary.BigEndian
 	if be.Uint16(p) != Magic {
-		return Beat{}, NotHeartbeat
+		return NotHeartbeat
 	}
-	b := Beat{
+	*b = Beat{
 		Version: p[2], Flags: Flags(p[3]), Cluster: p[4], Member: p[5], State: State(p[6]), Interface: p[7],
 		Nonce: be.Uint64(p[8:]), Seq: be.Uint64(p[16:]), Term: be.Uint64(p[24:]),
 		Demotion: be.Uint16(p[32:]), Priority: p[34], NN: p[35], Connections: be.Uint32(p[36:]),
 		Serial: be.Uint64(p[40:]), StateDigest: be.Uint64(p[48:]),
-		PolicyRevision: be.Uint64(p[56:]), PolicyDigest: be.Uint64(p[64:]), Order: Order(p[OffsetOrder]), Successor: p[74], Vote: p[75],
+		PolicyRevision: be.Uint64(p[56:]), PolicyDigest: be.Uint64(p[64:]), Order: Order(p[OffsetOrder]), Successor: p[74], Vote: p[75], Heard: b.Heard[:0],
 	}
 	n, x := int(p[72]), int(be.Uint16(p[76:]))
 	if b.Version == 0 || b.Cluster == 0 || b.Member == 0 || b.Member > MaxID || !b.State.sent() || b.Order > Drain || b.Successor > MaxMembers || b.Vote > MaxMembers || b.Term > MaxTerm || n > MaxHeard {
-		return Beat{}, Malformed
+		return Malformed
 	}
 	switch want := headLen + n*heardLen + x; {
 	case len(p) < want:
-		return Beat{}, Truncated
+		return Truncated
 	case len(p) > want || x > MaxExtension:
-		return Beat{}, Oversized
+		return Oversized
 	}
 	rest := p[headLen:]
-	if n > 0 {
-		b.Heard = make([]Heard, 0, n)
-	}
+	b.Heard = slices.Grow(b.Heard, n)
 	for range n {
 		b.Heard = append(b.Heard, Heard{Member: rest[0], Nonce: be.Uint64(rest[2:]), Seq: be.Uint64(rest[10:])})
 		rest = rest[heardLen:]
@@ -196,5 +204,5 @@ func ParseBeat(p []byte) (Beat, error) {
 	if x > 0 {
 		b.Extension = append([]byte(nil), rest...)
 	}
-	return b, nil
+	return nil
 }

@@ -72,6 +72,8 @@ var Network = []Param{
 //     leave the role to its peer, after the message had time to reach the
 //     serial line.
 //   - ctrl-alt-del=0: the kernel sends SIGINT to PID 1 instead of resetting.
+//   - sched_rr_timeslice_ms=4: one tick at HZ=250. A thread of had that waits
+//     for another one in a loop gives way that soon (docs/decisions/0007).
 //   - rmem_max: the netlink sockets of state sync ask for large buffers.
 var Machine = []Param{
 	{"kernel.printk", "3 4 1 3", true},
@@ -80,6 +82,7 @@ var Machine = []Param{
 	{"kernel.ctrl-alt-del", "0", true},
 	{"kernel.sysrq", "0", true},
 	{"kernel.kptr_restrict", "1", true},
+	{"kernel.sched_rr_timeslice_ms", "4", true},
 	{"net.core.rmem_max", "67108864", true},
 	{"net.core.wmem_max", "67108864", true},
 	{"net.core.netdev_max_backlog", "4096", true},

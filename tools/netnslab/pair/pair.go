@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -68,6 +69,8 @@ const Timing = "{beat: 20ms, lease: 150ms, dead: 250ms, silence: 600ms}"
 func NewPair(t testing.TB, binary string) *Pair {
 	t.Helper()
 	p := &Pair{t: t, binary: binary, Switch: netnslab.New(t), ClientNS: netnslab.New(t), ServerNS: netnslab.New(t)}
+	// As on a box (init/sysctl): the machine runs several had, which would wait 100 ms for each other's time slices.
+	os.WriteFile("/proc/sys/kernel/sched_rr_timeslice_ms", []byte("4"), 0)
 	// A bridge with this on drops heartbeats for their wrong checksums (DESIGN §11).
 	exec.Command("ip", "netns", "exec", p.Switch.Name, "sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=0").Run()
 	for _, br := range []string{"lan", "wan", "sync"} {
@@ -357,10 +360,12 @@ type Seen struct {
 }
 
 // Watch records which of the members' LAN ports frames from the shared MAC come out of, while the client asks
-// for the VIP by ARP every 2 ms, so that whoever serves it has to say so. The result ends the watch.
+// for the VIP by ARP every 2 ms, so that whoever serves it has to say so. The result ends the watch, once whoever serves
+// now has had the time to be seen.
 func (p *Pair) Watch() (stop func() []Seen) {
 	p.t.Helper()
 	var seen []Seen
+	var count atomic.Int64
 	done := make(chan struct{})
 	var wg sync.WaitGroup
 	// One socket for both ports: its queue keeps the order in which the kernel saw the frames.
@@ -384,13 +389,14 @@ func (p *Pair) Watch() (stop func() []Seen) {
 			}
 			if port := ports[index]; err == nil && port != "" && n >= 12 && string(buf[6:12]) == string(SharedLAN) {
 				seen = append(seen, Seen{port, time.Now()})
+				count.Add(1)
 			}
 		}
 	})
 	ask := p.ClientNS.Raw("eth0")
 	wg.Go(func() {
 		defer ask.Close()
-		frame := arpRequest(p.ClientNS.MAC("eth0"), net.ParseIP(Client).To4(), net.ParseIP(LANVIP).To4())
+		frame := ARPRequest(p.ClientNS.MAC("eth0"), net.ParseIP(Client).To4(), net.ParseIP(LANVIP).To4())
 		t := time.NewTicker(2 * time.Millisecond)
 		defer t.Stop()
 		for {
@@ -403,6 +409,10 @@ func (p *Pair) Watch() (stop func() []Seen) {
 		}
 	})
 	return func() []Seen {
+		before := count.Load()
+		for end := time.Now().Add(time.Second); count.Load() < before+10 && time.Now().Before(end); {
+			time.Sleep(5 * time.Millisecond)
+		}
 		close(done)
 		wg.Wait()
 		return seen
@@ -421,8 +431,8 @@ func Owners(seen []Seen) []string {
 	return out
 }
 
-// arpRequest asks who has target (RFC 826).
-func arpRequest(mac net.HardwareAddr, sender, target net.IP) []byte {
+// ARPRequest asks who has target (RFC 826).
+func ARPRequest(mac net.HardwareAddr, sender, target net.IP) []byte {
 	f := []byte{255, 255, 255, 255, 255, 255}
 	f = append(f, mac...)
 	f = append(f, 0x08, 0x06, 0, 1, 8, 0, 6, 4, 0, 1)
