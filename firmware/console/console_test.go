@@ -35,7 +35,7 @@ func TestInteractive(t *testing.T) {
 	o.expect(t, "cluster ")
 	o.types("?")
 	got := o.expect(t, "interfaces   Show the interfaces that carry heartbeats")
-	if !strings.Contains(got, "events      Show what happened") {
+	if !strings.Contains(got, "events       Show what happened") {
 		t.Errorf("? after cluster gives:\n%s", got)
 	}
 	o.types("st\t\r")

@@ -153,7 +153,7 @@ func (o Options) historyCommand() *cobra.Command {
 		Use: "history", Short: "List the policies on this member, or at the management server with --settings", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if cmd.Flags().Changed("settings") {
-				return o.serverHistory(cmd, s)
+				return s.with(func(r *registry.Registry) error { return o.serverHistory(cmd, r) })
 			}
 			st, err := o.status(cmd.Context())
 			if err != nil {
@@ -180,12 +180,7 @@ func (o Options) historyCommand() *cobra.Command {
 // serverHistoryLength is how many revisions are looked at: each costs a request.
 const serverHistoryLength = 20
 
-func (o Options) serverHistory(cmd *cobra.Command, s server) error {
-	r, err := s.open()
-	if err != nil {
-		return err
-	}
-	defer r.Close()
+func (o Options) serverHistory(cmd *cobra.Command, r *registry.Registry) error {
 	revisions, err := r.Revisions(cmd.Context())
 	if err != nil {
 		return err

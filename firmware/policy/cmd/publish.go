@@ -3,6 +3,7 @@ package cmd
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"errors"
 	"fmt"
 	"net/http"
@@ -130,32 +131,29 @@ func (o Options) pushCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			r, err := s.open()
-			if err != nil {
-				return err
-			}
-			defer r.Close()
-			if strings.HasSuffix(args[0], fileSuffix) {
-				a, err := artifact.ReadBundle(bytes.NewReader(data))
+			return s.with(func(r *registry.Registry) error {
+				if strings.HasSuffix(args[0], fileSuffix) {
+					a, err := artifact.ReadBundle(bytes.NewReader(data))
+					if err != nil {
+						return err
+					}
+					return publish(cmd, r, a)
+				}
+				if len(p.paths) == 0 {
+					return errors.New("--key: a document is signed before it is published")
+				}
+				if err := o.check(args[0], data); err != nil {
+					return err
+				}
+				meta, err := next(cmd.Context(), r)
 				if err != nil {
 					return err
 				}
-				return publish(cmd, r, a)
-			}
-			if len(p.paths) == 0 {
-				return errors.New("--key: a document is signed before it is published")
-			}
-			if err := o.check(args[0], data); err != nil {
-				return err
-			}
-			meta, err := next(cmd.Context(), r)
-			if err != nil {
-				return err
-			}
-			if name != "" {
-				meta.Name = name
-			}
-			return p.publish(cmd, r, meta, data)
+				if name != "" {
+					meta.Name = name
+				}
+				return p.publish(cmd, r, meta, data)
+			})
 		},
 	}
 	s.flag(c)
@@ -178,14 +176,29 @@ func next(ctx context.Context, r *registry.Registry) (artifact.Meta, error) {
 }
 
 func (p *private) publish(cmd *cobra.Command, r *registry.Registry, meta artifact.Meta, document []byte) error {
-	a, err := artifact.New(meta, document)
+	keys, err := p.keys()
 	if err != nil {
 		return err
 	}
-	if err := p.sign(a); err != nil {
+	a, err := Signed(meta, document, keys...)
+	if err != nil {
 		return err
 	}
 	return publish(cmd, r, a)
+}
+
+// Signed makes a policy of a document, with the signatures of all keys.
+func Signed(meta artifact.Meta, document []byte, keys ...crypto.Signer) (*artifact.Artifact, error) {
+	a, err := artifact.New(meta, document)
+	if err != nil {
+		return nil, err
+	}
+	for _, key := range keys {
+		if err := sign.Sign(a, key); err != nil {
+			return nil, err
+		}
+	}
+	return a, nil
 }
 
 // publish refuses what gateways would refuse.
@@ -216,12 +229,11 @@ func pullCommand() *cobra.Command {
 		Example: "  twinkeep policy pull --revision 42 --key office.pub > office-42.yaml",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			r, err := s.open()
-			if err != nil {
+			var a *artifact.Artifact
+			err := s.with(func(r *registry.Registry) (err error) {
+				a, err = get(cmd.Context(), r, revision)
 				return err
-			}
-			defer r.Close()
-			a, err := get(cmd.Context(), r, revision)
+			})
 			if err != nil {
 				return err
 			}
@@ -290,17 +302,18 @@ func (o Options) rollbackHere(cmd *cobra.Command, p private, to uint64, confirm 
 	if err := o.check(old.Ref().String(), old.Document); err != nil {
 		return err
 	}
-	a, err := artifact.New(artifact.Meta{
+	keys, err := p.keys()
+	if err != nil {
+		return err
+	}
+	a, err := Signed(artifact.Meta{
 		Name: old.Meta.Name, Revision: newest + 1, Previous: st.InForce.Digest, Restores: to, Author: author(), Created: now(),
-	}, old.Document)
-	if err == nil {
-		err = p.sign(a)
+	}, old.Document, keys...)
+	if err != nil {
+		return err
 	}
 	var b bytes.Buffer
-	if err == nil {
-		err = artifact.WriteBundle(&b, a)
-	}
-	if err != nil {
+	if err := artifact.WriteBundle(&b, a); err != nil {
 		return err
 	}
 	q := url.Values{"operator": {author()}}
@@ -327,27 +340,24 @@ func (o Options) rollbackCommand() *cobra.Command {
 			if here {
 				return o.rollbackHere(cmd, p, to, confirm)
 			}
-			r, err := s.open()
-			if err != nil {
-				return err
-			}
-			defer r.Close()
-			old, err := get(cmd.Context(), r, to)
-			if err != nil {
-				return err
-			}
-			if err := o.check(old.Ref().String(), old.Document); err != nil {
-				return err
-			}
-			meta, err := next(cmd.Context(), r)
-			if err != nil {
-				return err
-			}
-			if to >= meta.Revision-1 {
-				return fmt.Errorf("revision %d is the newest already", to)
-			}
-			meta.Name, meta.Restores = old.Meta.Name, to
-			return p.publish(cmd, r, meta, old.Document)
+			return s.with(func(r *registry.Registry) error {
+				old, err := get(cmd.Context(), r, to)
+				if err != nil {
+					return err
+				}
+				if err := o.check(old.Ref().String(), old.Document); err != nil {
+					return err
+				}
+				meta, err := next(cmd.Context(), r)
+				if err != nil {
+					return err
+				}
+				if to >= meta.Revision-1 {
+					return fmt.Errorf("revision %d is the newest already", to)
+				}
+				meta.Name, meta.Restores = old.Meta.Name, to
+				return p.publish(cmd, r, meta, old.Document)
+			})
 		},
 	}
 	s.flag(c)
