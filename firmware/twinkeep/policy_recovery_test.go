@@ -290,10 +290,19 @@ func TestPolicyRecoveryFromServer(t *testing.T) {
 	p.B.Start()
 	p.WaitStates("ACTIVE", "STANDBY")
 	p.waitRuns(3, p.B)
+	for _, m := range []*pair.Member{p.A, p.B} {
+		p.write(filepath.Join(m.Dir, "manager.yaml"), p.manager.Gateway, "poll: 1h\n")
+		operate(t, m, true, "node", "reload")
+	}
 	p.push(p.sign(6, document(noPing)))
-	p.ServerNS.Run("true")
-	operate(t, p.B, true, "policy", "status")
+	p.waitHeard()
+	if out := operate(t, p.B, true, "policy", "install", "--from-server"); !strings.Contains(out, "member 1: installed") || !strings.Contains(out, "member 2: installed") {
+		t.Errorf("install:\n%s", out)
+	}
 	p.waitRuns(6, p.A, p.B)
+	if s := p.A.Status(); s.State != "ACTIVE" {
+		t.Errorf("the role has moved: %s", s.State)
+	}
 }
 
 // copy replaces a directory by another one's content.

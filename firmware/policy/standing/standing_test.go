@@ -1,6 +1,7 @@
 package standing
 
 import (
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -135,5 +136,50 @@ func TestStories(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestNeverByAnother: whatever happens, nobody holds the role without a policy, while waiting for the operator, or for
+// longer than an install takes beside an active member that runs another one.
+func TestNeverByAnother(t *testing.T) {
+	for seed := range uint64(3000) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		marks := []Mark{{}, r41, r42, r43}
+		var m Machine
+		in := Input{Ours: marks[r.IntN(4)]}
+		beside := time.Duration(-1) // since when another one is active with another policy
+		for now := time.Duration(0); now < 30*time.Second; now += 250 * time.Millisecond {
+			switch r.IntN(12) {
+			case 0:
+				in.Ours = marks[r.IntN(4)]
+			case 1:
+				in.Holder = !in.Holder
+			case 2:
+				in.Hold = []string{"", "unsynced"}[r.IntN(2)]
+			case 3:
+				in.Peers = peers(Peer{Active: r.IntN(2) == 0, Idle: r.IntN(2) == 0, Mark: marks[r.IntN(4)], Heard: time.Duration(r.IntN(6)-1) * time.Second})
+			case 4:
+				in.Deaf = r.IntN(3) == 0
+			case 5:
+				in.Left = marks[r.IntN(4)]
+			case 6:
+				m.Unsettle(now, time.Duration(r.IntN(3000))*time.Millisecond)
+			}
+			in.Now = now
+			other := !in.Holder && len(in.Peers) > 0 && in.Peers[0].heard() && in.Peers[0].Active && in.Peers[0].Mark != (Mark{}) && in.Peers[0].Mark != in.Ours
+			if !other {
+				beside = -1
+			} else if beside < 0 {
+				beside = now
+			}
+			v := m.Step(in)
+			switch {
+			case !v.Eligible:
+			case in.Ours == (Mark{}), in.Hold != "":
+				t.Fatalf("seed %d at %v: eligible with %+v", seed, now, in)
+			case other && now-beside > Patience+time.Second:
+				t.Fatalf("seed %d at %v: eligible beside another policy since %v: %+v", seed, now, beside, in)
+			}
+		}
 	}
 }
