@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -56,6 +57,9 @@ func TestPolicyRecoveryFromPeer(t *testing.T) {
 	p.A.Kill()
 	p.Wait("member b to serve by what it has", func() bool { return p.B.Status().State == "ACTIVE" })
 	p.says(p.B, mark, "runs its own revision 2")
+	if !regexp.MustCompile(`member 1: [1-9]\d* of \d+ bytes: `).MatchString(p.B.Log()[mark:]) {
+		t.Error("the peer did not die in mid-transfer")
+	}
 	p.waitRuns(2, p.B)
 	p.Switch.Run("tc", "qdisc", "del", "dev", pair.Port("b", "sync"), "root")
 
