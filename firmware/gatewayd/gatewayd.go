@@ -100,7 +100,11 @@ func (d *daemon) reload() api.NodeStatus {
 	settings := policySettings{}
 	if err == nil {
 		settings = loadPolicySettings(d.Options, n)
-		d.changePolicies(settings, n)
+		if fault := settings.fault(); fault != nil && d.policies.Load() != nil {
+			err = fault // what ran before goes on
+		} else {
+			d.changePolicies(settings, n)
+		}
 	}
 	d.started = true
 	d.mu.Lock()

@@ -24,6 +24,7 @@ type policySettings struct {
 	wanted  bool
 	problem string // why it cannot; empty: it can
 	keys    sign.Keyring
+	badKeys error
 	server  registry.Config // zero: no management server
 	// What the node file says: whose policy, and who this member is.
 	name     string
@@ -45,7 +46,7 @@ func loadPolicySettings(opts Options, n *node.Node) policySettings {
 		return s
 	}
 	s.keys = keys
-	if err != nil {
+	if s.badKeys = err; err != nil {
 		s.notes = append(s.notes, err.Error()+"; no policy is believed until that is mended")
 	} else if len(keys) == 0 {
 		s.notes = append(s.notes, "there is a stored policy and no public key in "+filepath.Join(opts.ConfigDir, keysDir)+": no policy is believed")
@@ -70,6 +71,14 @@ func loadPolicySettings(opts Options, n *node.Node) policySettings {
 		}
 	}
 	return s
+}
+
+// fault is what keeps a box that runs by policies from running by these settings.
+func (s policySettings) fault() error {
+	if s.problem != "" {
+		return errors.New(s.problem)
+	}
+	return s.badKeys
 }
 
 func (s policySettings) equal(o policySettings) bool { return reflect.DeepEqual(s, o) }

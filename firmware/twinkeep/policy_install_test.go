@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -186,6 +187,24 @@ func TestPolicyRestarts(t *testing.T) {
 	time.Sleep(2 * time.Second)
 	if s := p.A.Status(); s.State != "ACTIVE" || !p.Reachable() {
 		t.Errorf("after a restart of gatewayd: %s", s.State)
+	}
+	// A bad key, or a node file that cannot run by policies, changes nothing while the box runs.
+	bad := filepath.Join(p.A.Dir, "policy-keys", "bad.pub")
+	if err := os.WriteFile(bad, []byte("no key"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out := operate(t, p.A, false, "node", "reload"); !strings.Contains(out, "bad.pub") {
+		t.Errorf("node reload with a bad key:\n%s", out)
+	}
+	os.Remove(bad)
+	p.A.WriteNode(strings.Replace(pair.NodeFile(1), "  name: test\n", "", 1))
+	if out := operate(t, p.A, false, "node", "reload"); !strings.Contains(out, "cluster.name") {
+		t.Errorf("node reload without a name:\n%s", out)
+	}
+	p.A.WriteNode(pair.NodeFile(1))
+	operate(t, p.A, true, "node", "reload")
+	if s := p.A.Status(); s.State != "ACTIVE" || !p.runs(p.A, 1) || !p.Reachable() {
+		t.Errorf("after bad reloads: %s", s.State)
 	}
 	syscall.Kill(p.B.Process("had"), syscall.SIGKILL)
 	p.Wait("the standby to be back", func() bool {
