@@ -142,6 +142,26 @@ func TestPolicyUnsyncedInstalled(t *testing.T) {
 	}
 }
 
+// TestPolicyUnsyncedAlone: a member that waits for its operator serves by what it has when nobody else is left, and hands
+// that on.
+func TestPolicyUnsyncedAlone(t *testing.T) {
+	p := installed(t)
+	p.B.Stop()
+	operate(t, p.A, true, "policy", "install", p.sign(2, document(noPing)), "--partial")
+	p.A.Kill()
+	p.B.Start()
+	p.WaitStates("", "ACTIVE")
+	p.A.Start()
+	p.WaitStates("DOWN", "ACTIVE")
+	p.Wait("member a to wait", func() bool { return strings.Contains(p.status(p.A).Standing.Why, "waits for the operator") })
+	p.B.Kill()
+	p.WaitStates("ACTIVE", "")
+	p.waitRuns(2, p.A)
+	p.B.Start()
+	p.WaitStates("ACTIVE", "STANDBY")
+	p.waitRuns(2, p.A, p.B)
+}
+
 // TestPolicyFullDisk: what does not fit on the disk does not come into force, and costs nothing.
 func TestPolicyFullDisk(t *testing.T) {
 	p := newPolicyPair(t)
