@@ -279,7 +279,9 @@ func (m *Member) Run(ctx context.Context) error {
 	for _, d := range m.cfg.Devices {
 		m.step(d)
 	}
-	m.step(m.cfg.Policy)
+	if m.cfg.Policy != (cluster.Policy{}) {
+		m.step(m.cfg.Policy)
+	}
 	m.watch()
 	if m.ccp != nil {
 		go m.ccp.Run(m.stop)
