@@ -5,6 +5,8 @@ GO      ?= go
 BOARD   ?= generic-x86_64
 BUILD   := build
 KEYS    ?= $(BUILD)/keys
+OWN     := $(filter own,$(KERNEL))
+IMAGE    = $(GO) run ./tools/image
 VERSION := $(shell git describe --always --dirty 2>/dev/null || echo dev)
 
 .DEFAULT_GOAL := help
@@ -21,25 +23,35 @@ console: ## Open a member's serial console (M=a, b, host, server; leave with Ctr
 stop: ## Stop a lab that was left running
 	$(GO) run ./tools/lab stop
 
-image: need-image ## Build the image of a disk for BOARD and its upgrade file into build/disk (SIGN=1: signed for secure boot; VERIFY=1: build twice and compare)
-	$(GO) run ./tools/image disk --board $(BOARD) --out $(BUILD)/disk --keys $(KEYS) $(if $(SIGN),--sign) $(if $(VERIFY),--verify)
+image: need-image $(if $(OWN),need-kernel) ## Build the image of a disk for BOARD and its upgrade file into build/disk (SIGN=1: signed for secure boot; VERIFY=1: build twice and compare; KERNEL=own: our own kernel)
+	$(IMAGE) disk --board $(BOARD) $(if $(KERNEL),--kernel $(KERNEL)) --out $(BUILD)/disk --keys $(KEYS) $(if $(SIGN),--sign) $(if $(VERIFY),--verify)
 
-pieces: need-image ## Build kernel and initramfs for the lab into build/image
-	$(GO) run ./tools/image pieces --board $(BOARD) --out $(BUILD)/image
+pieces: need-image $(if $(OWN),need-kernel) ## Build kernel and initramfs for the lab into build/image
+	$(IMAGE) pieces --board $(BOARD) $(if $(KERNEL),--kernel $(KERNEL)) --out $(BUILD)/image
+
+kernel: need-kernel ## Build our own kernel from Debian's sources and buildroot/kernel.config, for KERNEL=own (VERIFY=1: build twice and compare)
+	$(IMAGE) kernel $(if $(JOBS),--jobs $(JOBS)) $(if $(VERIFY),--verify)
+
+check-kernel: need-kernel ## Configure our own kernel, without building it: every option of buildroot/kernel.config must be kept
+	$(IMAGE) check-kernel
 
 keys: ## Make the keys that sign upgrades and images (KEYS=build/keys)
 	$(GO) run ./tools/sign -keys $(KEYS) keygen
 
-test: need-test check unit vm test-boot ## Everything CI runs
+test: need-test check check-kernel unit vm test-boot ## Everything CI runs
 
-test-boot: ## The part of test-image that CI has time for: first boot, upgrade, a panic, secure boot
+test-boot: ## The part of test-image that CI has time for: first boot, upgrade, a panic, secure boot; the case and a lock-up
 	@$(MAKE) test-image VERIFY= T='TestFirstBootAndState|TestUpgrade|TestBrokenImages/panic|TestSecureBoot'
+	@$(MAKE) test-hardware T='TestPanel|TestFactoryReset|TestPowerFailAndButton|TestWatchdogLockUp'
 
 check: ## Formatting, vet, staticcheck
 	@out=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "not gofmt-clean:"; echo "$$out"; exit 1; }
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
 	cd tools/manager && $(GO) vet ./... && $$(cd ../.. && $(GO) tool -n staticcheck) ./...
+
+board-check: ## Check the board files (FILES=board/mine.yaml checks others)
+	$(GO) run ./firmware/twinkeep board check $(or $(FILES),$(wildcard board/*.yaml))
 
 unit: ## Unit, simulator and namespace tests (the latter need root)
 	$(GO) test -timeout 20m ./...
@@ -52,8 +64,15 @@ test-image: need-box image ## The disk image in QEMU with OVMF: first boot, upgr
 	@test -f $(KEYS)/PK.auth || $(GO) run ./tools/sign -keys $(KEYS) keygen
 	$(GO) test ./tools/lab/box -run '$(or $(T),.)' -v -timeout 60m -image $(abspath $(BUILD)/disk) -cache $(abspath $(BUILD)/cache) -keys $(abspath $(KEYS))
 
-test-powercut: need-box image ## Cut the power N times (default 200) at random moments of first boot, upgrade, trial, confirmation (REPLAY=1000: judge the disks of one recorded upgrade instead of booting)
-	$(GO) run ./tools/lab/powercut -n $(or $(N),200) -image $(BUILD)/disk -cache $(BUILD)/cache -keys $(KEYS) $(if $(FOR),-for $(FOR)) $(if $(SEED),-seed $(SEED)) $(if $(REPLAY),-replay $(REPLAY))
+test-hardware: need-hardware pieces ## Lamps, buttons, buzzer, temperature, power-fail, watchdog on a machine of QEMU (T=regexp chooses)
+	$(GO) test ./hal/halvm -run '$(or $(T),.)' -v -timeout 30m -image $(abspath $(BUILD)/image)
+
+test-hardware-arm64: need-hardware-arm64 ## The image of qemu-arm64 under emulation: boots to ACTIVE, lamp, power button
+	$(GO) run ./tools/image pieces --board qemu-arm64 --out $(BUILD)/image-arm64
+	$(GO) test ./hal/halvm -run TestARM -v -timeout 30m -arm $(abspath $(BUILD)/image-arm64)
+
+test-powercut: need-box image ## Start N disks (default 200) as power cuts leave them at random moments of first boot, commits, upgrade and factory reset (FOR=10m, LIVE=1: cut running boxes, REPLAY=1000: judge without booting)
+	$(GO) run ./tools/lab/powercut -n $(or $(N),200) -image $(BUILD)/disk -cache $(BUILD)/cache -keys $(KEYS) $(if $(FOR),-for $(FOR)) $(if $(SEED),-seed $(SEED)) $(if $(LIVE),-live) $(if $(REPLAY),-replay $(REPLAY))
 
 sim: ## Play N random histories of whole clusters (default 10000), or for SOAK=1h; tells a violation as a story
 	$(GO) run -pgo=ha/sim/testdata/cpu.pprof ./ha/sim/cmd $(if $(SOAK),-soak $(SOAK),-n $(or $(N),10000))
@@ -73,10 +92,13 @@ bench-sync: need-bench ## State synchronisation beside conntrackd: rate, CPU, la
 bench-ruleset: ## A policy into the kernel beside nft -f, and forwarding beside rules by hand, in namespaces (root)
 	$(GO) run ./tools/bench/ruleset $(if $(N),-n $(N))
 
+bench-boot: need-box need-image need-kernel ## From power-on to forwarding, stage by stage, and sizes, with both kernels (N boots each, default 5)
+	$(GO) run ./tools/bench/boot $(if $(N),-n $(N)) $(if $(KERNEL),-kernels $(KERNEL))
+
 need-%:
 	@./tools/need.sh $*
 
 clean: ## Remove everything that was built
 	rm -rf $(BUILD)
 
-.PHONY: help demo console stop image pieces keys test test-boot test-image test-powercut check unit vm fuzz bench-failover bench-sync bench-ruleset sim mutations clean
+.PHONY: help demo console stop image pieces kernel check-kernel bench-boot keys test test-boot test-image test-powercut test-hardware test-hardware-arm64 check board-check unit vm fuzz bench-failover bench-sync bench-ruleset sim mutations clean

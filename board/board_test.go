@@ -3,6 +3,7 @@ package board
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -11,13 +12,16 @@ import (
 	"github.com/twinkeep/twinkeep/hal/nic"
 )
 
+// tail in place of a piece to replace puts the new text at the end.
+const tail = "\x00"
+
 // apu2 is a complete board file.
 const apu2 = `name: apu2
 description: PC Engines apu2
 arch: x86_64
 match:
-  - vendor: PC Engines
-    product: apu2*
+  - vendor: Acme Engines
+    product: ax2*
 console:
   device: ttyS0
   baud: 115200
@@ -36,7 +40,7 @@ func TestParse(t *testing.T) {
 	}
 	want := &Board{
 		Name: "apu2", Description: "PC Engines apu2", Arch: "x86_64",
-		Match:   []Match{{Vendor: "PC Engines", Product: "apu2*"}},
+		Match:   []Match{{Vendor: "Acme Engines", Product: "ax2*"}},
 		Console: Console{Device: "ttyS0", Baud: 115200}, Watchdog: []string{"sp5100_tco"},
 		Ports: []Port{
 			{"G1", "0000:00:02.2>0000:01:00.0"}, {"G2", "0000:00:02.3>0000:02:00.0"}, {"Sync", "3/0/0"},
@@ -69,6 +73,7 @@ func TestParseRefuses(t *testing.T) {
 		{"unknown key in a port", "{name: G2,", "{nane: G2,", `:14:6: unknown field "nane"`},
 		{"repeated key", "arch:", "name: x\narch:", `:3:1: mapping key "name" already defined at [1:1]`},
 		{"wrong type", "baud: 115200", "baud: fast", ":9:9: "},
+		{"unknown key, hint", "watchdog:", "watchdogs:", `:10:1: unknown field "watchdogs" (did you mean watchdog?)`},
 		{"not YAML", "ports:", "ports: [", ":11:"},
 		{"tab", "  baud", "\tbaud", ":9:"},
 		{"tag", "[sp5100_tco]", "!x y", `:10:11: "!x": tags, anchors`},
@@ -80,7 +85,7 @@ func TestParseRefuses(t *testing.T) {
 		{"bad name", "name: apu2", "name: ../apu2", `:1:7: name: "../apu2": want lower-case`},
 		{"no description", "description: PC Engines apu2\n", "", ":1:1: description: is missing"},
 		{"bad arch", "arch: x86_64", "arch: amd64", `:3:7: arch: "amd64": want one of x86_64, aarch64`},
-		{"matches all", "vendor: PC Engines\n    product: apu2*", `vendor: "*"`, ":5:"},
+		{"matches all", "vendor: Acme Engines\n    product: ax2*", `vendor: "*"`, ":5:"},
 		{"console with /dev", "device: ttyS0", "device: /dev/ttyS0", `:8:11: console.device: "/dev/ttyS0" is not a serial port`},
 		{"console is a VT", "device: ttyS0", "device: tty1", `:8:11: console.device: "tty1" is not a serial port`},
 		{"no console", "console:\n  device: ttyS0\n  baud: 115200\n", "", `:1:1: console.device: "" is not a serial port`},
@@ -91,6 +96,27 @@ func TestParseRefuses(t *testing.T) {
 		{"name of 12 characters", "name: Sync", "name: Management12", `:15:12: ports[2].name: port name "Management12" has 12 characters: at most 11`},
 		{"name with a dot", "name: Sync", "name: G1.7", `:15:12: ports[2].name: port name "G1.7": want a letter`},
 		{"no port name", "name: Sync, ", "", `:15:5: ports[2].name: port name ""`},
+		{"no lamp", tail, "leds: [{name: a, shows: status}]\n", ":16:8: leds[0]: want one of class and gpio (class: for a lamp"},
+		{"lamp twice", tail, "leds: [{name: a, shows: status, class: x, gpio: {chip: c, line: 1}}]\n", ":16:8: leds[0]: want one of class and gpio"},
+		{"lamp shows what", tail, "leds: [{name: a, shows: mood, class: x}]\n", `:16:25: leds[0].shows: "mood": want one of status, active, attention, power (with one`},
+		{"lamp with path", tail, "leds: [{name: a, shows: status, class: a/b}]\n", `:16:40: leds[0].class: "a/b" is not the name of a lamp (see ls /sys/class/leds)`},
+		{"two names", tail, "leds: [{name: a, shows: status, class: x}, {name: a, shows: active, class: y}]\n", `leds[1].name: "a" is already the name of another one`},
+		{"no line", tail, "leds: [{name: a, shows: status, gpio: {chip: c}}]\n", "leds[0].gpio: want one of line and name"},
+		{"line out of range", tail, "leds: [{name: a, shows: status, gpio: {chip: c, line: 512}}]\n", ":16:55: leds[0].gpio.line: 512 is not between 0 and 511"},
+		{"no chip", tail, "leds: [{name: a, shows: status, gpio: {chip: \"*\", line: 1}}]\n", `leds[0].gpio.chip: "*" is not the label of a GPIO chip (see gpiodetect)`},
+		{"line twice", tail, "leds: [{name: a, shows: status, gpio: {chip: c, line: 1}}]\npower_fail: {gpio: {chip: c, line: 1}}\n", ":17:20: power_fail.gpio: c line 1 belongs to leds[0] already"},
+		{"pull of an output", tail, "leds: [{name: a, shows: status, gpio: {chip: c, line: 1, pull: up}}]\n", "leds[0].gpio.pull: an output has no pull (remove it)"},
+		{"button without input", tail, "buttons: [{name: a, use: power}]\n", ":16:11: buttons[0]: want one of gpio and key"},
+		{"button for what", tail, "buttons: [{name: a, use: reset, key: {device: d, code: KEY_POWER}}]\n", `buttons[0].use: "reset": want one of status, power`},
+		{"unknown key name", tail, "buttons: [{name: a, use: power, key: {device: d, code: KEY_ANY}}]\n", `buttons[0].key.code: "KEY_ANY" is not a key that is known (KEY_POWER, KEY_RESTART`},
+		{"key number", tail, "power_fail: {key: {device: d, code: 768}}\n", `power_fail.key.code: "768" is not a key`},
+		{"sensor input", tail, "sensors: [{name: a, chip: c, input: temp1_input}]\n", `:16:37: sensors[0].input: "temp1_input": want temp1 to temp99 (temp1 for temp1_input)`},
+		{"sensor limits", tail, "sensors: [{name: a, chip: c, input: temp1, warn: 90, critical: 85}]\n", "sensors[0].warn: 90 is not below critical, 85"},
+		{"sensor in millidegrees", tail, "sensors: [{name: a, chip: c, input: temp1, warn: 90000}]\n", "sensors[0].warn: 90000 is not between 20 and 150 (degrees Celsius)"},
+		{"no sounder", tail, "buzzer: {device: \"\"}\n", "buzzer.device: is missing"},
+		{"module twice", tail, "modules: [a, a]\n", `:16:14: modules[1]: "a" is listed twice`},
+		{"kernel option", tail, "kernel: [LEDS_GPIO]\n", `:16:10: kernel[0]: "LEDS_GPIO" is not a kernel option`},
+		{"empty source", tail, "sources: [\"\"]\n", ":16:11: sources[0]: is empty"},
 		{"bad place", "place: 3/0/0", "place: eth2", `:15:25: ports[2].place: parse PCI place "eth2": want domain:bus:slot.port`},
 		{"slot too large", "place: 3/0/0", "place: 3/32/0", `:15:25: ports[2].place: parse PCI place "3/32/0"`},
 		{"place twice, both forms", "place: 3/0/0", "place: 2/0/0", `:15:25: ports[2].place: 2/0/0 is already the place of port "G2"`},
@@ -99,11 +125,14 @@ func TestParseRefuses(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			text := strings.Replace(apu2, tt.old, tt.new, 1)
+			if tt.old == tail {
+				text = apu2 + tt.new
+			}
 			if text == apu2 {
 				t.Fatalf("%q is not in the file", tt.old)
 			}
 			b, err := Parse("apu2.yaml", []byte(text))
-			if err == nil || b != nil || !strings.Contains(err.Error(), "board file apu2.yaml"+tt.want) {
+			if err == nil || b != nil || !strings.HasPrefix(err.Error(), "board file apu2.yaml:") || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %+v, error\n%v\nwant\nboard file apu2.yaml%s", b, err, tt.want)
 			}
 		})
@@ -150,7 +179,7 @@ func TestBuiltIn(t *testing.T) {
 		generic[b.Arch] = b.Name
 	}
 	_, err = Named("pdp-11")
-	if err == nil || err.Error() != `no board "pdp-11": there are auto, generic-x86_64, qemu-x86_64` {
+	if err == nil || err.Error() != `no board "pdp-11": there are auto, apu2, generic-x86_64, protectli-vp2420, qemu-arm64, qemu-panel, qemu-x86_64` {
 		t.Errorf("Named(pdp-11): %v", err)
 	}
 }
@@ -160,12 +189,12 @@ func TestChoose(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	own, err := Parse("apu2.yaml", []byte(apu2))
+	own, err := Parse("apu2.yaml", []byte(strings.Replace(apu2, "name: apu2", "name: ax2", 1)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	rival := *own
-	rival.Name, rival.Match = "apu2-rival", []Match{{Vendor: "*engines"}}
+	rival.Name, rival.Match = "ax2-rival", []Match{{Vendor: "acme*"}}
 	boards = append(boards, own)
 
 	tests := []struct {
@@ -176,13 +205,19 @@ func TestChoose(t *testing.T) {
 	}{
 		{"q35", "x86_64", DMI{"QEMU", "Standard PC (Q35 + ICH9, 2009)"}, boards, "qemu-x86_64", ""},
 		{"i440fx", "x86_64", DMI{"QEMU", "Standard PC (i440FX + PIIX, 1996)"}, boards, "qemu-x86_64", ""},
-		{"case", "x86_64", DMI{"pc engines", "APU2C4"}, boards, "apu2", ""},
-		{"other product", "x86_64", DMI{"PC Engines", "apu1"}, boards, "generic-x86_64", ""},
+		{"case", "x86_64", DMI{"acme engines", "AX2C4"}, boards, "ax2", ""},
+		{"other product", "x86_64", DMI{"Acme Engines", "ax1"}, boards, "generic-x86_64", ""},
 		{"no DMI", "x86_64", DMI{}, boards, "generic-x86_64", ""},
 		{"unknown", "x86_64", DMI{"Dell Inc.", "PowerEdge R640"}, boards, "generic-x86_64", ""},
-		{"other architecture", "aarch64", DMI{"QEMU", "Standard PC (Q35 + ICH9, 2009)"}, boards, "",
-			`no board for machine "QEMU" "Standard PC (Q35 + ICH9, 2009)" (aarch64)`},
-		{"two match", "x86_64", DMI{"PC Engines", "apu2"}, append(boards, &rival), "", "matches the boards apu2 and apu2-rival"},
+		{"apu2 of coreboot", "x86_64", DMI{"PC Engines", "PC Engines apu2"}, boards, "apu2", ""},
+		{"apu2 of the old BIOS", "x86_64", DMI{"PC Engines", "APU2"}, boards, "apu2", ""},
+		{"apu3 has other ports", "x86_64", DMI{"PC Engines", "apu3"}, boards, "generic-x86_64", ""},
+		{"Protectli", "x86_64", DMI{"Protectli", "VP2420"}, boards, "protectli-vp2420", ""},
+		{"panel", "x86_64", DMI{"QEMU", "Twinkeep panel"}, boards, "qemu-panel", ""},
+		{"ARM without DMI", "aarch64", DMI{}, boards, "qemu-arm64", ""},
+		{"other architecture", "riscv64", DMI{"QEMU", "Standard PC (Q35 + ICH9, 2009)"}, boards, "",
+			`no board for machine "QEMU" "Standard PC (Q35 + ICH9, 2009)" (riscv64)`},
+		{"two match", "x86_64", DMI{"Acme Engines", "ax2"}, append(boards, &rival), "", "matches the boards ax2 and ax2-rival"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -248,11 +283,60 @@ func TestReadDMI(t *testing.T) {
 	}
 }
 
+// The published schema is that of the model: write it with go run ./firmware/twinkeep board schema.
+func TestSchema(t *testing.T) {
+	published, err := os.ReadFile("../docs/board.schema.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(published), string(Schema())); diff != "" {
+		t.Errorf("docs/board.schema.json is not the model's (-file +model):\n%s", diff)
+	}
+}
+
+// Every built-in board says whatever it needs, and only what exists.
+func TestBoardParts(t *testing.T) {
+	boards, err := All()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range boards {
+		for _, in := range append(inputs(b.Buttons), b.PowerFail) {
+			if in == nil || in.Key == nil {
+				continue
+			}
+			if code, ok := in.Key.KeyCode(); !ok || code == 0 {
+				t.Errorf("%s: key %+v", b.Name, in.Key)
+			}
+			if !slices.Contains(b.Modules, "evdev") {
+				t.Errorf("%s reads keys and does not load evdev", b.Name)
+			}
+		}
+		if len(b.Match) > 0 && b.Arch == "x86_64" && b.Match[0].Vendor != "QEMU" && len(b.Sources) == 0 {
+			t.Errorf("%s names no source", b.Name)
+		}
+	}
+}
+
+func inputs(buttons []Button) (out []*Input) {
+	for i := range buttons {
+		out = append(out, &buttons[i].Input)
+	}
+	return out
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(apu2))
 	f.Add([]byte("ports: [{name: &a G1, place: *a}]"))
 	f.Add([]byte("<<: {name: x}\nconsole: !!binary aGk="))
 	f.Add([]byte("ports:\n- "))
+	for _, name := range []string{"apu2.yaml", "qemu-panel.yaml", "qemu-arm64.yaml"} {
+		data, err := files.ReadFile(name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		b, err := Parse("fuzz.yaml", data)
 		if (b == nil) == (err == nil) {

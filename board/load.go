@@ -26,12 +26,12 @@ const maxFile = 16 << 10
 // anchors, aliases and merge keys are refused.
 func Parse(file string, data []byte) (b *Board, err error) {
 	if len(data) > maxFile {
-		return nil, fmt.Errorf("board file %s: %d bytes, at most %d are allowed", file, len(data), maxFile)
+		return nil, whole(file, "%d bytes, at most %d are allowed", len(data), maxFile)
 	}
 	// go-yaml v1.19.2 panics on some malformed input; PID 1 reads board files and must not.
 	defer func() {
 		if r := recover(); r != nil {
-			b, err = nil, fmt.Errorf("board file %s: is not YAML that can be read: %v", file, r)
+			b, err = nil, whole(file, "is not YAML that can be read: %v", r)
 		}
 	}()
 	return parse(file, data)
@@ -44,16 +44,16 @@ func parse(file string, data []byte) (*Board, error) {
 	var b Board
 	dec := yaml.NewDecoder(bytes.NewReader(data), yaml.Strict())
 	if err := dec.Decode(&b); errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("board file %s: is empty", file)
+		return nil, whole(file, "is empty")
 	} else if err != nil {
 		return nil, decodeError(file, err)
 	}
 	if err := dec.Decode(new(Board)); !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("board file %s: has a second YAML document, one is allowed", file)
+		return nil, whole(file, "has a second YAML document, one is allowed")
 	}
 	if problems := b.Check(); problems != nil {
 		locate(problems, data)
-		return nil, joinProblems(file, problems)
+		return nil, &FileError{file, problems}
 	}
 	return &b, nil
 }
@@ -64,21 +64,40 @@ func plain(file string, data []byte) error {
 	for _, t := range lexer.Tokenize(string(data)) {
 		switch t.Type {
 		case token.TagType, token.AnchorType, token.AliasType, token.MergeKeyType:
-			return fmt.Errorf("board file %s:%d:%d: %q: tags, anchors, aliases and merge keys are not allowed",
-				file, t.Position.Line, t.Position.Column, t.Value)
+			return &FileError{file, []Problem{{
+				Text: fmt.Sprintf("%q: tags, anchors, aliases and merge keys are not allowed", t.Value),
+				Hint: "write the value itself, in quotes if it begins with one of ! & *", Line: t.Position.Line, Column: t.Position.Column,
+			}}}
 		}
 	}
 	return nil
 }
 
-// decodeError puts a YAML error on one line, as file:line:column: text.
+// whole is a fault of the file and not of one place in it.
+func whole(file, format string, args ...any) error {
+	return &FileError{file, []Problem{{Text: fmt.Sprintf(format, args...)}}}
+}
+
+// decodeError puts a YAML error on one line, with its place.
 func decodeError(file string, err error) error {
 	var y yaml.Error
-	if errors.As(err, &y) && y.GetToken() != nil && y.GetToken().Position != nil {
-		pos := y.GetToken().Position
-		return fmt.Errorf("board file %s:%d:%d: %s", file, pos.Line, pos.Column, y.GetMessage())
+	if !errors.As(err, &y) || y.GetToken() == nil || y.GetToken().Position == nil {
+		return whole(file, "%v", err)
 	}
-	return fmt.Errorf("board file %s: %w", file, err)
+	pos := y.GetToken().Position
+	p := Problem{Text: y.GetMessage(), Line: pos.Line, Column: pos.Column, Hint: "see docs/boards.md"}
+	var unknown *yaml.UnknownFieldError
+	var kind *yaml.TypeError
+	switch {
+	case errors.As(err, &unknown):
+		p.Hint = "there is no such key; see docs/boards.md"
+		if near := nearest(y.GetToken().Value); near != "" {
+			p.Hint = "did you mean " + near + "?"
+		}
+	case errors.As(err, &kind):
+		p.Hint = "the value is of another kind than docs/boards.md says"
+	}
+	return &FileError{file, []Problem{p}}
 }
 
 // locate fills in where the fields with problems are. A field that is absent gets the place of its nearest parent that
@@ -120,6 +139,14 @@ func parent(field string) string {
 		}
 	}
 	return ""
+}
+
+// Source is the text of a built-in board file.
+func Source(name string) ([]byte, error) {
+	if _, err := Named(name); err != nil {
+		return nil, err
+	}
+	return files.ReadFile(name + ".yaml")
 }
 
 // All returns the boards that are built in, by name. A broken embedded file is a fault of this build and found by its

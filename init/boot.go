@@ -38,6 +38,8 @@ type machine struct {
 	watchdog atomic.Pointer[watchdog.Watchdog]
 	down     *shutdown
 	loaded   loader.Info // what the boot loader says
+	tree     tree        // health, in health.go
+	starved  bool        // the watchdog is not fed any more; the supervisor's loop has it
 	// endBootlog ends the journal on the disk; nil without one.
 	endBootlog func()
 }
@@ -113,6 +115,16 @@ func (m *machine) modules() error {
 		m.complain("%v", err)
 	}
 	m.loader = l
+	if m.board != nil {
+		for _, name := range m.board.Modules {
+			if _, err := os.Stat("/sys/module/" + module.Normal(name)); err == nil {
+				continue // there already, or built in
+			}
+			if err := l.Load(name); err != nil {
+				m.note("board %s: %v", m.board.Name, err)
+			}
+		}
+	}
 	loaded := l.Loaded()
 	m.note("modules: %s", strings.Join(loaded, " "))
 	milestone("%d modules loaded", len(loaded))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/twinkeep/twinkeep/init/bootlog"
@@ -49,6 +50,9 @@ func (m *machine) fromDisk() {
 func (m *machine) readLoader() error {
 	var err error
 	m.loaded, err = loader.Read(loader.Vars)
+	if m.failsafe() {
+		milestone("failsafe: consoles only, nothing is forwarded")
+	}
 	m.note("boot loader: entry %q, partition %q, counted %q", m.loaded.Entry, m.loaded.Partition, m.loaded.CountPath)
 	if m.loaded.CountPath != "" {
 		milestone("on trial: %s", m.loaded.Entry)
@@ -56,6 +60,10 @@ func (m *machine) readLoader() error {
 	}
 	return err
 }
+
+// failsafe tells whether a person has chosen the failsafe entry of the boot menu:
+// then nothing runs but consoles, and no interface has an address.
+func (m *machine) failsafe() bool { return strings.HasPrefix(m.loaded.Entry, "failsafe-") }
 
 // endTrial restarts the machine when its image was not confirmed in time. The
 // loader takes the other slot then. It is here, in PID 1, because what is on

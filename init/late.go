@@ -54,7 +54,7 @@ func (m *machine) openWatchdog() error {
 }
 
 // feed restarts the watchdog. It is called by the supervisor's loop, so that a
-// PID 1 that is stuck does not.
+// PID 1 that is stuck does not, and only while the tree is healthy.
 func (m *machine) feed() {
 	w := m.watchdog.Load()
 	if w == nil {

@@ -28,6 +28,7 @@ func (m *machine) run() {
 		m.complain("services: %v", err)
 		return
 	}
+	m.watchHealth()
 	go m.guarded("ready", func() {
 		<-sup.Settled()
 		var words []string
@@ -56,12 +57,19 @@ func (m *machine) run() {
 
 // supervisor makes the supervisor of the services.
 func (m *machine) supervisor(down *shutdown) (*supervise.Supervisor, error) {
-	return supervise.New(supervise.Config{
+	var sup *supervise.Supervisor
+	var err error
+	sup, err = supervise.New(supervise.Config{
 		Name: "init", RunDir: runDir, PID1: true, Journal: m.journal,
 		Services: m.services(),
 		Shutdown: down.ask,
-		Tick:     m.feed,
+		Tick: func() {
+			if m.healthy(sup) {
+				m.feed()
+			}
+		},
 	})
+	return sup, err
 }
 
 // signals turns signals to PID 1 into what they ask for. Ctrl-Alt-Del is

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -31,12 +33,15 @@ func (m *machine) services() []supervise.Service {
 	for _, tty := range console.Devices(m.cmdline, serial, exists) {
 		out = append(out, supervise.Service{
 			Name:        "console-" + filepath.Base(tty),
-			Argv:        []string{twinkeep, "cli"},
-			Fallback:    []string{shell},
+			Argv:        m.cli(),
+			Fallback:    m.fallback(),
 			TTY:         tty,
 			Dir:         "/root",
 			StopTimeout: time.Second,
 		})
+	}
+	if m.failsafe() {
+		return out
 	}
 	dirs := []string{"--config", configDir, "--state", data.Mountpoint, "--run", runDir}
 	out = append(out,
@@ -62,8 +67,17 @@ func (m *machine) services() []supervise.Service {
 			After:        []string{"had"},
 			ReadyTimeout: 30 * time.Second,
 		})
+	if m.board != nil {
+		out = append(out, supervise.Service{
+			Name: "hald",
+			Argv: []string{twinkeep, "hald", "--run", runDir, "--board", m.board.Name},
+			// The lamps can wait for those that carry traffic.
+			After:       []string{"had"},
+			StopTimeout: time.Second,
+		})
+	}
 	if m.onDisk() {
-		out = append(out, supervise.Service{Name: "upgraded", Argv: []string{twinkeep, "upgraded", "--run", runDir}, StopTimeout: time.Second})
+		out = append(out, supervise.Service{Name: "upgraded", Argv: append([]string{twinkeep, "upgraded"}, dirs...), StopTimeout: time.Second})
 	}
 	var taken []string
 	for _, s := range out {
@@ -74,6 +88,24 @@ func (m *machine) services() []supervise.Service {
 		m.complain("%v", err)
 	}
 	return append(out, more...)
+}
+
+// cli is the program of a console.
+func (m *machine) cli() []string {
+	argv := []string{twinkeep, "cli", "--config", configDir}
+	if m.failsafe() {
+		argv = append(argv, "--failsafe")
+	}
+	return argv
+}
+
+// fallback is what a console becomes when its program cannot run: a shell, but
+// not on a device that has a password.
+func (m *machine) fallback() []string {
+	if _, err := os.Stat(filepath.Join(configDir, "admin")); !errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return []string{shell}
 }
 
 // sayFarewell speaks for a had that has died: it sends the frames that had has

@@ -30,7 +30,7 @@ type Client struct {
 // NewClient makes a client of the sockets in a run directory. It connects when asked for something.
 func NewClient(runDir string) *Client {
 	c := &Client{run: runDir, https: make(map[string]*http.Client)}
-	for _, socket := range []string{InitSocket, GatewaydSocket, HadSocket, StatesyncdSocket} {
+	for _, socket := range []string{InitSocket, GatewaydSocket, HadSocket, StatesyncdSocket, HaldSocket, UpgradedSocket} {
 		c.https[socket] = &http.Client{Transport: &http.Transport{
 			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 				return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(runDir, socket))
@@ -296,11 +296,41 @@ func (c *Client) Hardware(ctx context.Context) (Hardware, error) {
 	return get[Hardware](ctx, c, GatewaydSocket, "/v1/hardware")
 }
 
-// ConnectionFilter chooses connections. The zero value means all.
+// ConnectionFilter chooses connections. The zero value means all. Without NAT the reply has the ends of the original
+// direction the other way round; with NAT its destination is where the connection comes out.
 type ConnectionFilter struct {
-	Limit    int    // 0 means DefaultLimit
-	Proto    string // "tcp", "udp", "icmp" or a number
-	Src, Dst string // address or network, of the original direction
+	Limit              int    // 0 means DefaultLimit
+	Proto              string // "tcp", "udp", "icmp", … or a number
+	Src, Dst           string // address or network, of the original direction
+	SPort, DPort       string // port or range a-b
+	ReplySrc, ReplyDst string // of the reply direction
+	ReplySPort         string
+	ReplyDPort         string
+	State              string // of TCP, or one of assured, unreplied, offload
+	Mark               string // number, or number/mask
+	Zone               string // number
+}
+
+// Values are the filter's query parameters by their names, which are also those of the console's flags.
+func (f *ConnectionFilter) Values() map[string]*string {
+	return map[string]*string{
+		"proto": &f.Proto, "src": &f.Src, "dst": &f.Dst, "sport": &f.SPort, "dport": &f.DPort,
+		"reply-src": &f.ReplySrc, "reply-dst": &f.ReplyDst, "reply-sport": &f.ReplySPort, "reply-dport": &f.ReplyDPort,
+		"state": &f.State, "mark": &f.Mark, "zone": &f.Zone,
+	}
+}
+
+func (f *ConnectionFilter) query() string {
+	q := url.Values{}
+	for key, value := range f.Values() {
+		if *value != "" {
+			q.Set(key, *value)
+		}
+	}
+	if f.Limit > 0 {
+		q.Set("limit", strconv.Itoa(f.Limit))
+	}
+	return "/v1/connections?" + q.Encode()
 }
 
 // DefaultLimit is how many connections are listed when no limit is given.
@@ -308,16 +338,66 @@ const DefaultLimit = 100
 
 // Connections lists the connection table.
 func (c *Client) Connections(ctx context.Context, f ConnectionFilter) (Connections, error) {
-	q := url.Values{}
-	for key, value := range map[string]string{"proto": f.Proto, "src": f.Src, "dst": f.Dst} {
-		if value != "" {
-			q.Set(key, value)
+	v, err := get[Connections](ctx, c, GatewaydSocket, f.query())
+	if err == nil && v.Error != "" {
+		err = &Error{Message: v.Error}
+	}
+	return v, err
+}
+
+// EachConnection calls each for one connection after the other, as they come, and gives how many match. No more than one is
+// in memory.
+func (c *Client) EachConnection(ctx context.Context, f ConnectionFilter, each func(Connection) error) (matching int, err error) {
+	r, err := c.do(ctx, GatewaydSocket, http.MethodGet, f.query(), nil)
+	if err != nil {
+		return 0, err
+	}
+	defer r.Close()
+	var end struct {
+		Matching int    `json:"matching"`
+		Error    string `json:"error"`
+	}
+	dec := json.NewDecoder(r)
+	if err = skip(dec, json.Delim('{'), "connections", json.Delim('[')); err == nil {
+		for dec.More() {
+			var one Connection
+			if err = dec.Decode(&one); err != nil {
+				break
+			}
+			if err := each(one); err != nil {
+				return 0, err
+			}
 		}
 	}
-	if f.Limit > 0 {
-		q.Set("limit", strconv.Itoa(f.Limit))
+	if err == nil {
+		err = skip(dec, json.Delim(']'), "matching")
 	}
-	return get[Connections](ctx, c, GatewaydSocket, "/v1/connections?"+q.Encode())
+	if err == nil {
+		err = dec.Decode(&end.Matching)
+	}
+	for err == nil && dec.More() {
+		var key string
+		if err = dec.Decode(&key); err == nil {
+			err = dec.Decode(&end.Error)
+		}
+	}
+	if err != nil {
+		return 0, c.explain(ctx, GatewaydSocket, fmt.Errorf("read the answer: %w", err))
+	}
+	if end.Error != "" {
+		return end.Matching, &Error{Message: end.Error}
+	}
+	return end.Matching, nil
+}
+
+// skip reads tokens that have to come.
+func skip(dec *json.Decoder, want ...json.Token) error {
+	for _, w := range want {
+		if got, err := dec.Token(); err != nil || got != w {
+			return fmt.Errorf("%v instead of %v: %w", got, w, err)
+		}
+	}
+	return nil
 }
 
 // ConnectionCount is the size of the connection table.

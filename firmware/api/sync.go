@@ -44,6 +44,8 @@ type SyncStatus struct {
 	// Sessions counts connections that were refused or have ended, by reason.
 	Sessions        map[string]uint64 `json:"sessions"`
 	SkippedMessages uint64            `json:"skipped_messages"` // of the kernel, that made no sense
+	Held            uint64            `json:"held"`             // first packets that waited for the peers
+	HeldLate        uint64            `json:"held_late"`        // of which went before every peer had their connection
 	RSS             uint64            `json:"rss"`              // bytes
 	CPU             time.Duration     `json:"cpu_ns"`
 }

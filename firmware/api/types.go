@@ -120,12 +120,17 @@ type Connection struct {
 	Assured bool   `json:"assured"`
 	Offload bool   `json:"offload,omitempty"`
 	Mark    uint32 `json:"mark,omitempty"`
+	Zone    uint16 `json:"zone,omitempty"`
+	Helper  string `json:"helper,omitempty"`
+	// Unreplied says that nothing has come back yet.
+	Unreplied bool `json:"unreplied,omitempty"`
 }
 
-// Connections is the body of gatewayd's GET /v1/connections.
+// Connections is the body of gatewayd's GET /v1/connections. It is written as the table is read.
 type Connections struct {
-	Matching    int          `json:"matching"` // may be more than are listed
 	Connections []Connection `json:"connections"`
+	Matching    int          `json:"matching"`        // may be more than are listed
+	Error       string       `json:"error,omitempty"` // why the table was not read to its end
 }
 
 // ConnectionCount is gatewayd's GET /v1/connections/count.

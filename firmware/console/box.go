@@ -1,7 +1,6 @@
 package console
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"net/netip"
@@ -125,11 +124,6 @@ func prefixes(list []netip.Prefix, between string) string {
 	return strings.Join(texts, between)
 }
 
-func (s *session) hardwareCommand() *cobra.Command {
-	return get(s, &cobra.Command{Use: "hardware", Short: "Show the board, CPU, memory and network cards"},
-		func(c *api.Client, ctx context.Context) (api.Hardware, error) { return c.Hardware(ctx) }, writeHardware)
-}
-
 func writeHardware(w io.Writer, h api.Hardware) {
 	board := h.Board
 	if h.BoardText != "" {
@@ -156,68 +150,4 @@ func writeHardware(w io.Writer, h api.Hardware) {
 			row(n.Device, n.Place, n.Driver, n.MAC, fmt.Sprintf("%02x", n.NN), n.SharedMAC, n.IDs)
 		}
 	})
-}
-
-func (s *session) connCommand() *cobra.Command {
-	var f api.ConnectionFilter
-	cmd := &cobra.Command{
-		Use: "conn", Short: "Show connections through this device", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, ctx := s.client(), cmd.Context()
-			list, err := c.Connections(ctx, f)
-			if err != nil {
-				return err
-			}
-			count, err := c.ConnectionCount(ctx)
-			if err != nil {
-				return err
-			}
-			return show(cmd, s, list, func(w io.Writer, list api.Connections) { writeConnections(w, list, count) })
-		},
-	}
-	cmd.Flags().IntVar(&f.Limit, "limit", api.DefaultLimit, "show so many at most")
-	cmd.Flags().StringVar(&f.Proto, "proto", "", "only this protocol: tcp, udp, icmp or a number")
-	cmd.Flags().StringVar(&f.Src, "src", "", "only from this address or network")
-	cmd.Flags().StringVar(&f.Dst, "dst", "", "only to this address or network")
-	cmd.AddCommand(s.connDiffCommand())
-	return cmd
-}
-
-func writeConnections(w io.Writer, list api.Connections, count api.ConnectionCount) {
-	table(w, "PROTO|STATE|SOURCE|DESTINATION|TRANSLATED|TIMEOUT|PACKETS|BYTES", func(row func(...any)) {
-		for _, c := range list.Connections {
-			o, r := c.Original, c.Reply
-			state, timeout := c.State, fmt.Sprintf("%ds", c.Timeout)
-			if c.Offload {
-				state, timeout = "OFFLOAD", ""
-			}
-			row(c.Proto, state, end(o.Src, o.SrcPort), end(o.Dst, o.DstPort), translated(c), timeout,
-				o.Packets+r.Packets, size(o.Bytes+r.Bytes))
-		}
-	})
-	fmt.Fprintln(w)
-	if hidden := list.Matching - len(list.Connections); hidden > 0 {
-		fmt.Fprintf(w, "%d more match; see them with --limit %d\n", hidden, list.Matching)
-	}
-	fmt.Fprintf(w, "Connections %d out of %d\n", count.Count, count.Max)
-}
-
-// translated is what NAT made of the connection: its ends as the far side sees them.
-func translated(c api.Connection) string {
-	o, r := c.Original, c.Reply
-	var out []string
-	if r.Dst != o.Src || c.Proto != "icmp" && r.DstPort != o.SrcPort {
-		out = append(out, "from "+end(r.Dst, r.DstPort))
-	}
-	if r.Src != o.Dst || c.Proto != "icmp" && r.SrcPort != o.DstPort {
-		out = append(out, "to "+end(r.Src, r.SrcPort))
-	}
-	return strings.Join(out, " ")
-}
-
-func end(a netip.Addr, port uint16) string {
-	if port == 0 {
-		return a.String()
-	}
-	return netip.AddrPortFrom(a, port).String()
 }

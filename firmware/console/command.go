@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"golang.org/x/term"
 
 	"github.com/twinkeep/twinkeep/firmware/api"
 )
@@ -25,7 +26,11 @@ type Options struct {
 	Run      string        // directory of the sockets; DefaultRun when empty, --run overrides it
 	Version  string        // what the command version shows
 	Patience time.Duration // how long the interactive console waits for the daemons before its first prompt; 0 means 15 s
-	Shell    []string      // what the command shell runs; /bin/gosh or $SHELL when empty
+	// ConfigDir has the node file and the password. The interactive console asks for the password, and begins the first setup, only
+	// when it is given.
+	ConfigDir string
+	Failsafe  bool     // no daemon runs: the device was started by the failsafe entry of its boot menu
+	Shell     []string // what the command shell runs; /bin/gosh or $SHELL when empty
 }
 
 // session is what the commands of one tree share.
@@ -35,6 +40,10 @@ type session struct {
 	interactive bool
 	// readLine asks the operator for a line; io.EOF means that there will be no more.
 	readLine func(prompt string) (string, error)
+	// readPassword asks for a line that is not shown.
+	readPassword func(prompt string) (string, error)
+	// passwordSet is told that this operator has set the password; may be nil.
+	passwordSet func()
 	// foreground lends the terminal to another program.
 	foreground func(func(in io.Reader, out io.Writer) error) error
 }
@@ -43,6 +52,7 @@ type session struct {
 // its error to PrintError.
 func NewCommand(opts Options) *cobra.Command {
 	s := &session{Options: opts, foreground: func(f func(io.Reader, io.Writer) error) error { return f(os.Stdin, os.Stdout) }}
+	s.readPassword = readHidden
 	root := s.root()
 	lines := bufio.NewReader(nil)
 	opened := false
@@ -61,6 +71,18 @@ func NewCommand(opts Options) *cobra.Command {
 	return root
 }
 
+// readHidden asks the terminal of this process.
+func readHidden(prompt string) (string, error) {
+	fd := int(os.Stdin.Fd())
+	if !term.IsTerminal(fd) {
+		return "", errors.New("a password is typed at a terminal")
+	}
+	fmt.Fprint(os.Stderr, prompt)
+	b, err := term.ReadPassword(fd)
+	fmt.Fprintln(os.Stderr)
+	return string(b), err
+}
+
 func (s *session) root() *cobra.Command {
 	if s.Run == "" {
 		s.Run = DefaultRun
@@ -74,9 +96,9 @@ func (s *session) root() *cobra.Command {
 	root.PersistentFlags().StringVar(&s.Run, "run", s.Run, "directory of the member's sockets")
 	root.PersistentFlags().BoolVar(&s.json, "json", false, "print the answer as JSON")
 	root.AddCommand(
-		s.haCommand(), s.clusterCommand(), s.ifstatCommand(), s.hardwareCommand(), s.connCommand(), s.syncCommand(), s.logCommand(),
+		s.haCommand(), s.clusterCommand(), s.ifstatCommand(), s.boardCommand(), s.hardwareCommand(), s.connCommand(), s.syncCommand(), s.logCommand(),
 		s.interfaceCommand(), s.licenseCommand(), s.nodeCommand(), s.policyCommand(), s.serviceCommand(), s.shellCommand(), s.rebootCommand(), s.shutdownCommand(), s.versionCommand(),
-		s.upgradeCommand(), s.secureBootCommand(), s.flashCommand(), s.factoryResetCommand(),
+		s.upgradeCommand(), s.secureBootCommand(), s.flashCommand(), s.factoryResetCommand(), s.setupCommand(), s.passwordCommand(),
 	)
 	if s.interactive {
 		root.CompletionOptions.DisableDefaultCmd = true

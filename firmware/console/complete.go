@@ -70,7 +70,7 @@ func choicesAt(ctx context.Context, root *cobra.Command, text string) (choices [
 			name, _, hasValue := strings.Cut(strings.TrimLeft(w, "-"), "=")
 			if f := flagOf(cmd, name); f != nil && f.NoOptDefVal == "" && !hasValue {
 				if i++; i == len(words) {
-					return []choice{{"<" + either(f.Value.Type(), "value") + ">", f.Usage}}, ""
+					return flagValues(cmd, f, partial)
 				}
 			}
 			continue
@@ -112,6 +112,21 @@ func choicesAt(ctx context.Context, root *cobra.Command, text string) (choices [
 		cmd.InheritedFlags().VisitAll(flags)
 	}
 	choices = slices.DeleteFunc(choices, func(c choice) bool { return !strings.HasPrefix(c.word, partial) })
+	return choices, partial
+}
+
+// flagValues gives what can stand behind a flag.
+func flagValues(cmd *cobra.Command, f *pflag.Flag, partial string) (choices []choice, _ string) {
+	complete, ok := cmd.GetFlagCompletionFunc(f.Name)
+	if !ok {
+		return []choice{{"<" + either(f.Value.Type(), "value") + ">", f.Usage}}, ""
+	}
+	words, _ := complete(cmd, nil, partial)
+	for _, w := range words {
+		if strings.HasPrefix(w, partial) {
+			choices = append(choices, choice{w, ""})
+		}
+	}
 	return choices, partial
 }
 

@@ -10,8 +10,13 @@ import (
 
 // table writes aligned columns. A row is one call of the function it is given.
 func table(w io.Writer, header string, rows func(row func(cells ...any))) {
+	tableRows(w, strings.ReplaceAll(header, "|", "\t")+"\n", rows)
+}
+
+// tableRows is a table whose first line is given, or has none.
+func tableRows(w io.Writer, header string, rows func(row func(cells ...any))) {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, strings.ReplaceAll(header, "|", "\t"))
+	io.WriteString(tw, header)
 	rows(func(cells ...any) {
 		for i, c := range cells {
 			if i > 0 {

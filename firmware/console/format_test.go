@@ -222,8 +222,27 @@ func TestFormat(t *testing.T) {
 		"hardware-bare": func(w io.Writer) {
 			writeHardware(w, api.Hardware{Cores: 1, Problems: []string{"scan NICs: /sys is not mounted"}})
 		},
+		"hardware-panel": func(w io.Writer) {
+			writePanel(w, api.Panel{
+				Board: "apu2", Status: "attention", Active: true, Reasons: []string{"gw-b is lost"}, Showing: "role",
+				LEDs: []api.PanelLED{
+					{Name: "LED1", Shows: "status", Device: "apu2:green:led1", Lit: true},
+					{Name: "LED2", Shows: "active", Device: "apu*:green:*2", Problem: "no such LED: is its driver loaded?"},
+				},
+				Buttons: []api.PanelButton{{Name: "S1", Use: "status", Device: "apu2-keys KEY_RESTART", State: "idle", Presses: 2}},
+				Sensors: []api.PanelSensor{
+					{Name: "CPU", Chip: "k10temp temp1", Celsius: 61.5, Warn: 80, Critical: 95, Level: "ok", Device: true},
+					{Name: "board", Chip: "nct6775 temp2", Problem: "no such hwmon chip"},
+				},
+				Power:  &api.PanelSupply{Device: "GPIO chip line 4", Failing: true, Count: 1},
+				Buzzer: &api.PanelBuzzer{Device: "PC Speaker"},
+				Watch:  &api.PanelWatchdog{Identity: "SP5100 TCO timer", State: "active", Timeout: 30, Left: 28, Fired: true},
+			})
+		},
+		"hardware-panel-bare": func(w io.Writer) { writePanel(w, api.Panel{Status: "standby"}) },
 		"conn": func(w io.Writer) {
-			writeConnections(w, api.Connections{Matching: 5, Connections: []api.Connection{
+			c := connWriter{w: w}
+			for _, one := range []api.Connection{
 				{Proto: "tcp", State: "ESTABLISHED", Timeout: 431999, Assured: true,
 					Original: api.Tuple{Src: addr("10.1.0.50"), Dst: addr("203.0.113.5"), SrcPort: 40000, DstPort: 443, Packets: 10, Bytes: 1500},
 					Reply:    api.Tuple{Src: addr("203.0.113.5"), Dst: addr("192.0.2.1"), SrcPort: 443, DstPort: 40000, Packets: 12, Bytes: 15000}},
@@ -234,7 +253,10 @@ func TestFormat(t *testing.T) {
 					Reply: api.Tuple{Src: addr("192.0.2.50"), Dst: addr("192.0.2.1"), Packets: 1, Bytes: 84}},
 				{Proto: "tcp", Offload: true, Original: api.Tuple{Src: addr("10.1.0.51"), Dst: addr("203.0.113.9"), SrcPort: 1, DstPort: 2},
 					Reply: api.Tuple{Src: addr("203.0.113.9"), Dst: addr("192.0.2.1"), SrcPort: 2, DstPort: 61000}},
-			}}, api.ConnectionCount{Count: 1543, Max: 262144})
+			} {
+				c.add(one)
+			}
+			c.end(5, api.ConnectionCount{Count: 1543, Max: 262144})
 		},
 		"sync":      func(w io.Writer) { writeSync(w, syncStatus()) },
 		"sync-full": func(w io.Writer) { writeSync(w, fullStatus()) },

@@ -62,17 +62,25 @@ type console struct {
 	cooked *term.State // of the terminal before raw mode, nil when in is none
 
 	lastPrompt string
+	known      bool // the operator has given the password, or set it
 }
 
 func (c *console) loop(ctx context.Context) error {
 	fmt.Fprintf(c.term, "\nTwinkeep %s. ? shows what can be typed, Tab completes it.\n", either(c.opts.Version, "(no version)"))
+	if err := c.login(ctx); err != nil {
+		return nil
+	}
 	c.greet(ctx)
+	c.begin(ctx)
 	for ctx.Err() == nil {
 		c.lastPrompt = c.prompt(ctx)
 		c.term.SetPrompt(c.lastPrompt)
 		line, err := c.term.ReadLine()
 		if err != nil && !errors.Is(err, term.ErrPasteIndicator) {
 			break // the operator has gone
+		}
+		if err := c.login(ctx); err != nil {
+			break
 		}
 		if c.execute(ctx, line) {
 			return nil
@@ -125,6 +133,10 @@ func (c *console) started(ctx context.Context, client *api.Client) (api.NodeStat
 
 // greet tells the operator about lockdown and a bad node file before the first prompt.
 func (c *console) greet(ctx context.Context) {
+	if c.opts.Failsafe {
+		fmt.Fprint(c.term, failsafeText)
+		return
+	}
 	client := api.NewClient(either(c.opts.Run, DefaultRun))
 	status, err := c.started(ctx, client)
 	if err != nil {
@@ -136,7 +148,7 @@ func (c *console) greet(ctx context.Context) {
 	if l, err := client.Licence(ctx); err == nil {
 		lockedDown(c.term, l)
 	}
-	if len(status.Errors) == 0 {
+	if len(status.Errors) == 0 || c.opts.ConfigDir != "" && c.session().unconfigured() {
 		return
 	}
 	file, _ := client.NodeFile(ctx) // without it the faults have no source line
@@ -145,10 +157,25 @@ func (c *console) greet(ctx context.Context) {
 	fmt.Fprintln(c.term, "To fix it: node show, copy the file, correct it, node edit, paste it, end with a line that has a single \".\".")
 }
 
+const failsafeText = `
+FAILSAFE: nothing runs but this console, no interface has an address, the gate is shut.
+upgrade status|rollback|install, log --boot -1, flash, factory-reset and shell work. To leave: reboot
+`
+
+// begin begins the first setup on a device that has no node file.
+func (c *console) begin(ctx context.Context) {
+	if !c.opts.Failsafe && c.opts.ConfigDir != "" && c.session().unconfigured() {
+		c.execute(ctx, "setup")
+	}
+}
+
+func (c *console) session() *session {
+	return &session{Options: c.opts, interactive: true, readLine: c.readLine, readPassword: c.readPassword, foreground: c.foreground, passwordSet: func() { c.known = true }}
+}
+
 // tree makes a fresh command tree: flags keep their values in a used one.
 func (c *console) tree() *cobra.Command {
-	s := &session{Options: c.opts, interactive: true, readLine: c.readLine, foreground: c.foreground}
-	root := s.root()
+	root := c.session().root()
 	root.SetOut(c.term)
 	root.SetErr(c.term)
 	root.SetIn(strings.NewReader("")) // commands ask by readLine

@@ -51,10 +51,16 @@ type operator struct {
 
 func newOperator(t *testing.T, run string) *operator {
 	t.Helper()
+	return operatorAt(t, run, "")
+}
+
+// operatorAt is at the console of a device: with a config directory it asks for a password, and sets up.
+func operatorAt(t *testing.T, run, config string) *operator {
+	t.Helper()
 	in, keys := io.Pipe()
 	o := &operator{screen: new(screen), t: t, keys: keys, end: func() { keys.Close() }, done: make(chan error, 1)}
 	go func() {
-		o.done <- Interactive(t.Context(), in, o.screen, Options{Run: run, Version: "0.1", Patience: 200 * time.Millisecond})
+		o.done <- Interactive(t.Context(), in, o.screen, Options{Run: run, Version: "0.1", Patience: 200 * time.Millisecond, ConfigDir: config})
 	}()
 	t.Cleanup(o.end)
 	return o

@@ -11,9 +11,13 @@ import (
 	"github.com/twinkeep/twinkeep/firmware/api"
 	"github.com/twinkeep/twinkeep/firmware/upgrade"
 	"github.com/twinkeep/twinkeep/firmware/upgrade/esp"
+	"github.com/twinkeep/twinkeep/firmware/upgrade/source"
 	"github.com/twinkeep/twinkeep/firmware/upgrade/trial"
 	"github.com/twinkeep/twinkeep/init/supervise"
 )
+
+// defaultConfig is the config directory of the box.
+const defaultConfig = "/etc/twinkeep"
 
 func (s *session) upgradeCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -22,7 +26,7 @@ func (s *session) upgradeCommand() *cobra.Command {
 			"permanent when this device has been healthy with it for a minute. If it hangs, panics, loses power or is not healthy\n" +
 			"within ten minutes, the old image comes back by itself.",
 	}
-	cmd.AddCommand(s.upgradeStatus(), s.upgradeInstall(), s.upgradeConfirm(), s.upgradeRollback())
+	cmd.AddCommand(s.upgradeStatus(), s.upgradeInstall(), s.upgradeCluster(), s.upgradeConfirm(), s.upgradeRollback())
 	return cmd
 }
 
@@ -38,19 +42,34 @@ type slotStatus struct {
 	Problem  string        `json:"problem,omitempty"`
 }
 
+// upgradeState is what upgrade status shows.
+type upgradeState struct {
+	Slots   []slotStatus        `json:"slots"`
+	Cluster *api.ClusterUpgrade `json:"cluster,omitempty"`
+}
+
 func (s *session) upgradeStatus() *cobra.Command {
 	return &cobra.Command{
-		Use: "status", Short: "Show both slots, what runs and what boots next", Args: cobra.NoArgs,
+		Use: "status", Short: "Show both slots, what runs and what boots next, and the upgrade of the cluster", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			sys, err := esp.Open()
 			if err != nil {
 				return err
 			}
-			list := slots(sys)
+			st := upgradeState{Slots: slots(sys)}
 			if err := sys.Close(); err != nil {
 				return err
 			}
-			return show(cmd, s, list, writeSlots)
+			if c, err := s.client().ClusterUpgrade(cmd.Context()); err == nil && (c.Plan != nil || c.Fetching != nil || c.Error != "") {
+				st.Cluster = &c
+			}
+			return show(cmd, s, st, func(w io.Writer, st upgradeState) {
+				writeSlots(w, st.Slots)
+				if st.Cluster != nil {
+					fmt.Fprintln(w)
+					writeClusterUpgrade(w, *st.Cluster)
+				}
+			})
 		},
 	}
 }
@@ -97,15 +116,15 @@ func writeSlots(w io.Writer, list []slotStatus) {
 func (s *session) upgradeInstall() *cobra.Command {
 	var force, stay bool
 	cmd := &cobra.Command{
-		Use: "install file|url", Short: "Write an upgrade file into the idle slot and restart into it on trial", Args: cobra.ExactArgs(1),
-		Example: "  upgrade install /data/twinkeep.twk\n  upgrade install https://example.net/twinkeep.twk\n  upgrade install /dev/sdb   (the file written to a stick with dd)",
+		Use: "install file|url|oci-reference", Short: "Write an upgrade file into the idle slot and restart into it on trial", Args: cobra.ExactArgs(1),
+		Example: "  upgrade install /data/twinkeep.twk\n  upgrade install https://example.net/twinkeep.twk\n  upgrade install oci://manager.example.net/firmware/twinkeep:v2\n  upgrade install /dev/sdb   (the file written to a stick with dd)",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			sys, err := esp.Open()
 			if err != nil {
 				return err
 			}
 			defer sys.Close()
-			src, err := esp.OpenSource(cmd.Context(), args[0])
+			src, err := source.Open(cmd.Context(), args[0], source.Options{ConfigDir: defaultConfig, Board: sys.Box.Release.Board})
 			if err != nil {
 				return err
 			}
@@ -156,7 +175,7 @@ func (s *session) upgradeConfirm() *cobra.Command {
 		Use: "confirm", Short: "Make the running image permanent now, without waiting for the member to be healthy", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			text := ""
-			if err := trial.Confirm(func(format string, args ...any) { text = fmt.Sprintf(format, args...) }); err != nil {
+			if err := (trial.Box{RunDir: s.Run}).Confirm(func(format string, args ...any) { text = fmt.Sprintf(format, args...) }); err != nil {
 				return err
 			}
 			return s.say(cmd, text)

@@ -23,6 +23,8 @@ import (
 
 	"github.com/twinkeep/twinkeep/firmware/api"
 	"github.com/twinkeep/twinkeep/firmware/node"
+	"github.com/twinkeep/twinkeep/ha/statesync"
+	"github.com/twinkeep/twinkeep/ha/statesync/ctnl"
 	"github.com/twinkeep/twinkeep/init/unixhttp"
 )
 
@@ -274,6 +276,21 @@ func testConnections(t *testing.T, c *api.Client) {
 	if o.Dst.String() != "10.1.0.2" || o.DstPort != 7000 || o.Packets != 1 || o.Bytes != 33 || got.Connections[0].Timeout == 0 {
 		t.Errorf("%+v", got.Connections[0])
 	}
+	for _, f := range []api.ConnectionFilter{{ReplySrc: "10.1.0.2", ReplySPort: "7000"}, {DPort: "6999-7001", State: "unreplied", Zone: "0", Mark: "0"}} {
+		if got, err = c.Connections(ctx, f); err != nil || got.Matching != 3 {
+			t.Errorf("%+v: %+v, %v", f, got, err)
+		}
+	}
+	for _, f := range []api.ConnectionFilter{{ReplyDst: "203.0.113.1"}, {SPort: "1"}, {ReplyDPort: "1"}, {State: "assured", Dst: "10.1.0.2"}, {Zone: "7"}, {Mark: "0x10/0x10"}} {
+		if got, err = c.Connections(ctx, f); err != nil || got.Matching != 0 {
+			t.Errorf("%+v: %+v, %v", f, got, err)
+		}
+	}
+	seen := 0
+	n2, err := c.EachConnection(ctx, api.ConnectionFilter{DPort: "7000", Limit: 2}, func(api.Connection) error { seen++; return nil })
+	if err != nil || n2 != 3 || seen != 2 {
+		t.Errorf("one by one: %d of %d, %v", seen, n2, err)
+	}
 	if got, err = c.Connections(ctx, api.ConnectionFilter{Src: "203.0.113.1"}); err != nil || got.Matching != 0 || got.Connections == nil {
 		t.Errorf("nothing matches: %+v, %v", got, err)
 	}
@@ -313,11 +330,18 @@ func TestParseFilter(t *testing.T) {
 		want  filter
 		bad   string
 	}{
-		{query: "", want: filter{limit: api.DefaultLimit}},
-		{query: "limit=5&proto=47&src=10.0.0.1&dst=2001:db8::/32", want: filter{5, 47, netip.MustParsePrefix("10.0.0.1/32"), netip.MustParsePrefix("2001:db8::/32")}},
+		{query: "", want: filter{limit: api.DefaultLimit, zone: -1}},
+		{query: "limit=5&proto=47&src=10.0.0.1&dst=2001:db8::/32", want: filter{limit: 5, proto: 47, zone: -1, orig: side{src: netip.MustParsePrefix("10.0.0.1/32"), dst: netip.MustParsePrefix("2001:db8::/32")}}},
+		{query: "proto=TCP&state=Established&sport=1-9&reply-dport=443&mark=0x10/0xf0&zone=3", want: filter{limit: api.DefaultLimit, proto: 6, state: "ESTABLISHED", zone: 3, mark: 16, mask: 0xf0, orig: side{sport: ports{1, 9}}, reply: side{dport: ports{443, 443}}}},
+		{query: "state=unreplied", want: filter{limit: api.DefaultLimit, zone: -1, without: statesync.StatusSeenReply}},
+		{query: "state=happy", bad: "state"},
+		{query: "sport=9-1", bad: "sport"},
+		{query: "reply-dst=10.0.0.0/33", bad: "reply-dst"},
+		{query: "mark=1/0", bad: "mark"},
+		{query: "zone=65536", bad: "zone"},
 		{query: "limit=0", bad: "limit"},
 		{query: "limit=-1", bad: "limit"},
-		{query: "proto=256", bad: "protocol"},
+		{query: "proto=256", bad: "proto"},
 		{query: "src=host", bad: "src"},
 	}
 	for _, tt := range tests {
@@ -340,14 +364,19 @@ func TestParseFilter(t *testing.T) {
 
 // TestConnectionNames covers what a dump of one namespace does not have.
 func TestConnectionNames(t *testing.T) {
-	tcp := conntrack.NewFlow(6, conntrack.StatusAssured|conntrack.StatusOffload, netip.MustParseAddr("10.1.0.50"), netip.MustParseAddr("192.0.2.50"), 40000, 443, 0, 7)
-	tcp.ProtoInfo.TCP = &conntrack.ProtoInfoTCP{State: 3}
-	got := connection(&tcp)
-	if got.Proto != "tcp" || got.State != "ESTABLISHED" || !got.Assured || !got.Offload || got.Mark != 7 || got.Reply.DstPort != 40000 {
+	a := func(s string) statesync.Addr {
+		v, _ := statesync.AddrOf(netip.MustParseAddr(s))
+		return v
+	}
+	tcp := statesync.Flow{Family: statesync.Inet, Status: statesync.StatusAssured | 1<<14, Has: statesync.HasTCP, TCP: statesync.TCPInfo{State: 3}, Mark: 7}
+	tcp.Orig = statesync.Tuple{Proto: 6, Src: a("10.1.0.50"), SrcPort: 40000, Dst: a("192.0.2.50"), DstPort: 443}
+	tcp.Reply = tcp.Orig.Inverse()
+	got := connection(&tcp, ctnl.Counters{Packets: 2, Bytes: 3}, ctnl.Counters{})
+	if got.Proto != "tcp" || got.State != "ESTABLISHED" || !got.Assured || !got.Offload || got.Mark != 7 || got.Reply.DstPort != 40000 || got.Original.Bytes != 3 {
 		t.Errorf("%+v", got)
 	}
-	odd := conntrack.NewFlow(200, 0, netip.MustParseAddr("10.1.0.50"), netip.MustParseAddr("192.0.2.50"), 0, 0, 9, 0)
-	if got := connection(&odd); got.Proto != "200" || got.State != "" {
+	odd := statesync.Flow{Family: statesync.Inet, Orig: statesync.Tuple{Proto: 200, Src: tcp.Orig.Src, Dst: tcp.Orig.Dst}}
+	if got := connection(&odd, ctnl.Counters{}, ctnl.Counters{}); got.Proto != "200" || got.State != "" || !got.Unreplied {
 		t.Errorf("%+v", got)
 	}
 	if !slices.IsSorted([]uint8{0, uint8(len(tcpStates) - 10)}) {

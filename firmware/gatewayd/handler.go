@@ -29,7 +29,7 @@ import (
 //	POST /v1/license/contact      asks the licence server; api.Message
 //	*    /v1/policy…              package firmware/policy/install, on a box that runs by policies
 //	GET  /v1/hardware             api.Hardware
-//	GET  /v1/connections?limit=N&proto=P&src=A&dst=A   api.Connections
+//	GET  /v1/connections?limit=N&proto=P&…   api.Connections; see api.ConnectionFilter
 //	GET  /v1/connections/count    api.ConnectionCount
 func (d *daemon) handler() http.Handler {
 	mux := http.NewServeMux()
@@ -68,8 +68,7 @@ func (d *daemon) handler() http.Handler {
 			api.Reply(w, nil, &api.Error{Status: http.StatusBadRequest, Message: err.Error()})
 			return
 		}
-		list, err := connections(f)
-		api.Reply(w, list, err)
+		writeConnections(r.Context(), w, f)
 	})
 	mux.HandleFunc("GET /v1/connections/count", func(w http.ResponseWriter, _ *http.Request) {
 		n, err := connectionCount()

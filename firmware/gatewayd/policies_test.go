@@ -108,7 +108,7 @@ func TestClosedRules(t *testing.T) {
 		t.Errorf("the sync interface is shut:\n%s", text)
 	}
 	text = ruleset.Compile(closedRules(parseNode(t, strings.Replace(memberFile, "sync: true, ", "zone: lan, ", 1)))).String()
-	if !strings.Contains(text, "tcp dport 8118") || !strings.Contains(text, "10.1.0.0/24") {
+	if !strings.Contains(text, "tcp dport 8119") || !strings.Contains(text, "10.1.0.0/24") {
 		t.Errorf("without a sync interface the members do not get in:\n%s", text)
 	}
 }

@@ -28,6 +28,7 @@ type Options struct {
 	ConfigDir, StateDir, RunDir string
 	NodeFile                    string // read instead of the config directory's; may be empty
 	Ready                       func() // called when the socket is served and the member prepared; may be nil
+	StateSync                   bool   // statesyncd runs beside it: not in sync until it says so
 	Log                         *slog.Logger
 }
 
@@ -85,7 +86,8 @@ func (d *daemon) life(ctx context.Context) {
 		<-ctx.Done()
 		return
 	}
-	go d.sync.watch(ctx, m)
+	_, n, _ := d.current()
+	go d.sync.watch(ctx, m, d.StateSync && !n.Cluster.Judges())
 	go watchLoad(ctx, m)
 	if len(late) > 0 {
 		go d.await(ctx, late)

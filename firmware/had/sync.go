@@ -11,8 +11,8 @@ import (
 	"github.com/twinkeep/twinkeep/ha/member"
 )
 
-// syncWatch knows what was last said about the state being in sync. Until something was, a member counts as in sync:
-// nobody replicates then.
+// syncWatch knows what was last said about the state being in sync. Until something was, a member beside which state sync
+// runs is not in sync, and any other is: nobody replicates there.
 type syncWatch struct {
 	mu     sync.Mutex
 	at     time.Time // of the last word, zero if there was none; its monotonic reading counts
@@ -37,12 +37,16 @@ func (w *syncWatch) report(m *member.Member, r *http.Request) (member.Reply, err
 	return m.Sync(s.InSync, s.Text)
 }
 
-// watch takes silence for not in sync, until ctx ends. A member that starts anew begins with what was last said.
-func (w *syncWatch) watch(ctx context.Context, m *member.Member) {
+// watch takes silence for not in sync, until ctx ends. A member that starts anew begins with what was last said; expected
+// says that something will be.
+func (w *syncWatch) watch(ctx context.Context, m *member.Member, expected bool) {
 	w.mu.Lock()
 	w.silent = false
-	if !w.at.IsZero() {
+	switch {
+	case !w.at.IsZero():
 		m.Sync(w.last.InSync, w.last.Text) // fails only when the member is gone
+	case expected:
+		m.Sync(false, "state sync has not spoken since the start")
 	}
 	w.mu.Unlock()
 	t := time.NewTicker(api.SyncSilence / 10)

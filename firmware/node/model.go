@@ -32,6 +32,7 @@ type Cluster struct {
 	Members   []Member  `json:"members"` // all of them, this one too
 	// Witnesses only judge. With one the role needs a majority of members and witnesses.
 	Witnesses []Witness `json:"witnesses,omitempty"`
+	Defer     bool      `json:"defer,omitempty"`  // hold the first packet of a connection until the standbys have it
 	Safety    bool      `json:"safety,omitempty"` // demand that majority without a witness as well
 	Lock      bool      `json:"lock,omitempty"`   // after an unplanned takeover the role stays until an operator clears the lock
 	Timing    Timing    `json:"timing"`

@@ -99,6 +99,7 @@ func cluster(s *section) *Cluster {
 	})
 	read(s, "safety", &c.Safety, boolean)
 	read(s, "lock", &c.Lock, boolean)
+	read(s, "defer", &c.Defer, boolean)
 	if c.Quorum() {
 		c.Timing = quorumTiming
 	}

@@ -262,9 +262,10 @@ func (c *compiler) inputHead() *chain {
 			}
 		}
 		if len(peers) > 0 {
-			from := c.rangeSet(peers, f)
-			ch.add("members", addressIn(source, f, from, false), ports(rules.UDP, rules.PeerPort, rules.PeerPort), accept())
-			ch.add("members", addressIn(source, f, from, false), ports(rules.TCP, rules.PolicyPort, rules.PolicyPort), accept())
+			set := c.rangeSet(peers, f)
+			ch.add("members", addressIn(source, f, set, false), ports(rules.UDP, rules.PeerPort, rules.SyncPort), accept())
+			ch.add("state sync", addressIn(source, f, set, false), ports(rules.TCP, rules.SyncPort, rules.SyncPort), accept())
+			ch.add("members", addressIn(source, f, set, false), ports(rules.TCP, rules.PolicyPort, rules.PolicyPort), accept())
 		}
 	}
 	return ch

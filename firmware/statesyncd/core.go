@@ -23,7 +23,8 @@ type core struct {
 	node    *node.Node
 	names   map[uint8]string
 	machine *statesync.Machine
-	table   *ctnl.Table
+	table   *ctnl.Pipe
+	reader  *ctnl.Reader
 	kernel  *ctnl.Events
 	tls     *tls.Config
 	start   time.Time
@@ -41,6 +42,8 @@ type core struct {
 	fast     atomic.Bool  // walks go as fast as they can
 	backlog  atomic.Int64 // bytes, of the peer with most
 	barrierN atomic.Uint64
+	held     atomic.Uint64 // first packets
+	late     atomic.Uint64 // of which went before every peer had their connection
 
 	// The core goroutine's own:
 	sessions  map[uint8]*link.Session
@@ -51,6 +54,7 @@ type core struct {
 	rates     rates
 	report    report
 	listens   bool // to events of new and changed entries
+	fetching  map[statesync.Tuple]bool
 
 	netMu sync.Mutex
 	seen  map[uint8]map[string]sighting // by member and interface
@@ -84,6 +88,7 @@ func (c *core) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	defer c.table.Close()
+	defer c.reader.Close()
 	defer wg.Wait()
 	defer cancel()
 	defer close(c.ended)
@@ -103,6 +108,11 @@ func (c *core) run(ctx context.Context) error {
 	wg.Go(func() { c.watchRole(ctx) })
 	wg.Go(func() { c.reportSync(ctx) })
 	wg.Go(func() { c.network(ctx, &wg) })
+	if c.node.Cluster.Defer {
+		if err := c.hold(ctx, &wg); err != nil {
+			c.Options.Log.Error("first packets are not held back", "err", err)
+		}
+	}
 	defer func() {
 		for _, s := range c.sessions {
 			s.Close(net.ErrClosed)
@@ -253,6 +263,31 @@ func (c *core) Send(peer uint8, f []byte) bool {
 	s := c.sessions[peer]
 	return s != nil && s.Send(f)
 }
+
+// Fetch implements statesync.Output. The kernel tells of what is expected before it has changed what announces it.
+func (c *core) Fetch(f statesync.Flow) {
+	if c.fetching[f.Orig] || len(c.fetching) >= maxFetching {
+		return // the next walk finds it
+	}
+	c.fetching[f.Orig] = true
+	time.AfterFunc(fetchAfter, func() {
+		c.do(context.Background(), func() {
+			delete(c.fetching, f.Orig)
+			got, ok, err := c.reader.Get(&f)
+			switch {
+			case err != nil:
+				c.Options.Log.Warn("a connection with a helper was not read", "err", err)
+			case ok:
+				c.machine.Events(c.now(), []statesync.Event{{Kind: statesync.EventUpdate, Flow: got}}, false)
+			}
+		})
+	})
+}
+
+const (
+	fetchAfter  = 5 * time.Millisecond
+	maxFetching = 4096
+)
 
 // Walk implements statesync.Output.
 func (c *core) Walk() { poke(c.walkNow) }

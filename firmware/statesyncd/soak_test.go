@@ -31,11 +31,15 @@ func TestSoak(t *testing.T) {
 		for range n {
 			i := r.IntN(many)
 			op := create(flow(i))
-			if live[i] {
-				op.Kind = statesync.KernelDelete
-			}
-			live[i] = !live[i]
 			op.Key = uint64(i)
+			switch {
+			case !live[i]:
+				live[i] = true
+			case r.IntN(2) == 0:
+				live[i], op.Kind = false, statesync.KernelDelete
+			default:
+				op.Kind, op.Flow.TCP.State = statesync.KernelUpdate, uint8(3+r.IntN(2)) // established, FIN_WAIT
+			}
 			ops = append(ops, op)
 		}
 		a.play(ops...)

@@ -170,22 +170,28 @@ func newCore(o Options, n *node.Node) (*core, error) {
 		Options: o, node: n, names: map[uint8]string{}, sessions: map[uint8]*link.Session{}, start: time.Now(), refused: map[statesync.Reason]uint64{},
 		events: make(chan eventBatch, 64), spare: make(chan []statesync.Event, 64), walked: make(chan walked), frames: make(chan frame, 64), calls: make(chan func()),
 		walkNow: make(chan struct{}, 1), roleNow: make(chan struct{}, 1), sayNow: make(chan struct{}, 1), kick: make(chan struct{}, 1),
-		barriers: map[uint64]*barrier{}, ended: make(chan struct{}),
+		barriers: map[uint64]*barrier{}, fetching: map[statesync.Tuple]bool{}, ended: make(chan struct{}),
 	}
 	cfg := statesync.Config{Cluster: n.Cluster.ID, Self: n.Cluster.Member, Nonce: nonce(), Secret: secret, Addresses: privateAddresses(n)}
 	for _, m := range n.Cluster.Members {
 		cfg.Members = append(cfg.Members, m.ID)
 		c.names[m.ID] = m.Name
 	}
-	if c.table, err = ctnl.OpenTable(); err != nil {
+	table, err := ctnl.OpenTable()
+	if err != nil {
 		return nil, err
 	}
-	if c.machine, err = statesync.New(cfg, c.table, c); err != nil {
+	c.table = ctnl.NewPipe(table)
+	if c.reader, err = ctnl.OpenReader(); err != nil {
 		c.table.Close()
 		return nil, err
 	}
-	if c.tls, err = link.Config(n.Cluster.Key[:]); err != nil {
+	if c.machine, err = statesync.New(cfg, c.table, c); err == nil {
+		c.tls, err = link.Config(n.Cluster.Key[:])
+	}
+	if err != nil {
 		c.table.Close()
+		c.reader.Close()
 		return nil, err
 	}
 	return c, nil

@@ -17,6 +17,8 @@ const (
 	walkPause = 2 * time.Millisecond
 	// walkApart is the least time between two walks, however many are asked for.
 	walkApart = 100 * time.Millisecond
+	// askedInARow is how many walks in a row may be asked for before they take turns with rests of their own length.
+	askedInARow = 3
 	// congested is the backlog of a peer at which a walk waits.
 	congested = 4 << 20
 )
@@ -47,21 +49,24 @@ func (c *core) takeWalked(w walked) {
 func (c *core) walk(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	asked := 0 // walks in a row that somebody asked for
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-timer.C:
+			asked = 0
 		case <-c.walkNow:
+			asked++
 		}
 		began := time.Now()
 		if err := c.pass(ctx); err != nil && ctx.Err() == nil {
 			c.Options.Log.Error("a walk through the connection table broke off", "err", err)
 			c.step(ctx, walked{failed: true})
 		}
-		// Walks that are asked for take at most half of the time.
+		// One after the other they take at most half of the time; but a member that joins is not kept waiting.
 		rest := walkApart
-		if c.fast.Load() {
+		if asked > askedInARow {
 			rest = max(rest, time.Since(began))
 		}
 		select {

@@ -76,7 +76,7 @@ func hadCommand(d *dirs) *cobra.Command {
 			}
 			ctx, cancel := stopping()
 			defer cancel()
-			return had.Run(ctx, had.Options{ConfigDir: d.config, StateDir: d.state, RunDir: d.run, Ready: ready, Log: log})
+			return had.Run(ctx, had.Options{ConfigDir: d.config, StateDir: d.state, RunDir: d.run, Ready: ready, Log: log, StateSync: true})
 		},
 	}
 	d.flags(c)
@@ -136,6 +136,7 @@ func witnessCommand(d *dirs) *cobra.Command {
 
 // runCommand is a whole member as ordinary processes, for namespaces and containers.
 func runCommand(d *dirs) *cobra.Command {
+	var slots, healthy string
 	c := &cobra.Command{
 		Use:   "run",
 		Short: "Run a whole member in the foreground, in this network namespace",
@@ -158,14 +159,24 @@ func runCommand(d *dirs) *cobra.Command {
 					return err
 				}
 			}
-			return supervised(d, self)
+			var more []supervise.Service
+			if slots != "" {
+				more = append(more, supervise.Service{Name: "upgraded", After: []string{"had"}, ReadyTimeout: 30 * time.Second,
+					Argv: append([]string{self, "upgraded", "--" + slotsFlag, slots, "--healthy", healthy}, d.args()...)})
+			}
+			return supervised(d, self, more...)
 		},
 	}
 	d.flags(c)
+	// For tests of upgrades: whoever starts this command again after it has ended is the boot loader.
+	c.Flags().StringVar(&slots, slotsFlag, "", "folder that stands for the slots of a device")
+	c.Flags().StringVar(&healthy, "healthy", "1m", "how long this member must be healthy before an image on trial is kept")
+	c.Flags().MarkHidden(slotsFlag)
+	c.Flags().MarkHidden("healthy")
 	return c
 }
 
-func supervised(d *dirs, self string) error {
+func supervised(d *dirs, self string, more ...supervise.Service) error {
 	ctx, cancel := stopping()
 	defer cancel()
 	j := supervise.NewJournal(0, 0)
@@ -178,12 +189,12 @@ func supervised(d *dirs, self string) error {
 	s, err := supervise.New(supervise.Config{
 		Name: "run", RunDir: d.run, Journal: j,
 		Shutdown: func(supervise.Action) error { cancel(); return nil },
-		Services: []supervise.Service{
+		Services: append([]supervise.Service{
 			{Name: "gatewayd", Argv: append([]string{self, "gatewayd"}, d.args()...), ReadyTimeout: 30 * time.Second, Critical: true},
 			{Name: "had", Argv: append([]string{self, "had"}, d.args()...), After: []string{"gatewayd"}, ReadyTimeout: 30 * time.Second,
 				StopTimeout: 2 * time.Second, Critical: true, OnDying: farewell, OnExit: func(context.Context, supervise.ExitStatus) { farewell() }},
 			{Name: "statesyncd", Argv: append([]string{self, "statesyncd"}, d.args()...), After: []string{"had"}, ReadyTimeout: 30 * time.Second},
-		},
+		}, more...),
 	})
 	if err != nil {
 		return err

@@ -51,7 +51,7 @@ func TestPolicyRecoveryFromPeer(t *testing.T) {
 	mark = len(p.B.Log())
 	p.B.Start()
 	p.Wait("the transfer to begin", func() bool {
-		return strings.Contains(p.B.NS.Run("ss", "-Htn", "state", "established", "dport", "=", ":8118"), "169.254.77.1")
+		return strings.Contains(p.B.NS.Run("ss", "-Htn", "state", "established", "dport", "=", ":8119"), "169.254.77.1")
 	})
 	time.Sleep(300 * time.Millisecond)
 	p.A.Kill()

@@ -1,36 +1,38 @@
 package main
 
 import (
-	"fmt"
 	"os"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/twinkeep/twinkeep/firmware/api"
+	"github.com/twinkeep/twinkeep/firmware/journal"
+	"github.com/twinkeep/twinkeep/firmware/upgrade/esp"
 	"github.com/twinkeep/twinkeep/firmware/upgrade/trial"
+	"github.com/twinkeep/twinkeep/firmware/upgraded"
 )
 
-// upgradedCommand is the daemon that confirms an image on trial. Afterwards it
-// waits for the end, for a service that has nothing to do has not failed.
+// slotsFlag names a folder that stands for the slots, for members that run as ordinary processes.
+const slotsFlag = "slots"
+
 func upgradedCommand(d *dirs) *cobra.Command {
-	return &cobra.Command{
-		Use: "upgraded", Short: "Run the daemon that keeps an image on trial once this member is healthy", Args: cobra.NoArgs, Hidden: true,
+	var slots string
+	var healthy time.Duration
+	c := &cobra.Command{
+		Use: "upgraded", Short: "Run the daemon of upgrades", Args: cobra.NoArgs, Hidden: true,
 		RunE: func(*cobra.Command, []string) error {
 			ctx, cancel := stopping()
 			defer cancel()
-			ready()
-			err := trial.Run(ctx, trial.Member{Client: api.NewClient(d.run)}, healthyFor(), func(format string, args ...any) {
-				fmt.Fprintf(os.Stderr, format+"\n", args...)
+			return upgraded.Run(ctx, upgraded.Options{
+				ConfigDir: d.config, StateDir: d.state, RunDir: d.run, Place: esp.Place{Root: slots}, HealthyFor: healthy, Ready: ready, Log: journal.New(os.Stderr),
 			})
-			if err != nil {
-				return err
-			}
-			<-ctx.Done()
-			return nil
 		},
 	}
+	d.flags(c)
+	c.Flags().StringVar(&slots, slotsFlag, "", "folder that stands for the slots (default: those of this device)")
+	c.Flags().DurationVar(&healthy, "healthy", healthyFor(), "how long this member must be healthy before an image on trial is kept")
+	return c
 }
 
 // healthyFor is the product's time, or what the kernel command line says; that

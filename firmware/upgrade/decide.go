@@ -127,6 +127,18 @@ func (b Box) Rollback() ([]Op, error) {
 	return append([]Op{{WriteEntry, e.Name(), e.Content()}}, b.remove(e.Slot, e.Name())...), nil
 }
 
+// Withdraw takes back an image that is installed and was not started yet. The
+// idle slot has no entry then.
+func (b Box) Withdraw() []Op {
+	var ops []Op
+	for _, e := range b.Table {
+		if e.Slot == b.Running.Other() && e.Counted && e.Left > 0 {
+			ops = append(ops, Op{Kind: RemoveEntry, Name: e.Name()})
+		}
+	}
+	return ops
+}
+
 // remove lists the removal of a slot's entries but one.
 func (b Box) remove(s Slot, keep string) []Op {
 	var ops []Op

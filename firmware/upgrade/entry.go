@@ -30,6 +30,23 @@ func (s Slot) Other() Slot {
 // Image is the path of the slot's image on the EFI system partition.
 func (s Slot) Image() string { return "/EFI/twinkeep/" + string(s) + ".efi" }
 
+// Failsafe is the file name of a slot's failsafe entry, below EntriesDir: the
+// same image, and PID 1 starts nothing but consoles. It is told by its name,
+// which works with secure boot too, where a command line cannot be added.
+func (s Slot) Failsafe() string { return failsafePrefix + strings.ToLower(string(s)) + ".conf" }
+
+const failsafePrefix = "failsafe-"
+
+// IsFailsafe tells whether an entry is one of those.
+func IsFailsafe(name string) bool { return strings.HasPrefix(strings.ToLower(name), failsafePrefix) }
+
+// FailsafeEntry is the content of that file. Its sort key is behind that of the
+// slots, so it starts only when a person chooses it. The loader does not show it
+// while there is no image.
+func (s Slot) FailsafeEntry() []byte {
+	return fmt.Appendf(nil, "title Twinkeep failsafe (slot %s): console only, nothing is forwarded\nsort-key twinkeep-failsafe\nefi %s\n", s, s.Image())
+}
+
 // EntriesDir is the folder of the entries on the EFI system partition.
 const EntriesDir = "/loader/entries"
 
@@ -76,6 +93,11 @@ var entryName = regexp.MustCompile(`(?i)^([ab])(?:\+(\d{1,9})(?:-(\d{1,9}))?)?\.
 // for names that are not ours. (systemd-boot 252 calls the entry it started by
 // the name it had before it was counted.)
 func SlotOf(name string) Slot {
+	for _, s := range []Slot{A, B} {
+		if strings.EqualFold(name, s.Failsafe()) {
+			return s
+		}
+	}
 	if m := entryName.FindStringSubmatch(name); m != nil {
 		return Slot(strings.ToUpper(m[1]))
 	}

@@ -181,7 +181,7 @@ func TestAlwaysBoots(t *testing.T) {
 			b := m.box()
 			var ops []Op
 			var err error
-			what := []string{"install", "confirm", "rollback", "reboot"}[r.IntN(4)]
+			what := []string{"install", "confirm", "rollback", "withdraw", "reboot"}[r.IntN(5)]
 			switch what {
 			case "install":
 				m.staged = &image{seed, r.IntN(2) == 0}
@@ -193,6 +193,8 @@ func TestAlwaysBoots(t *testing.T) {
 				ops = b.Confirm()
 			case "rollback":
 				ops, err = b.Rollback()
+			case "withdraw":
+				ops = b.Withdraw()
 			}
 			if err != nil {
 				ops = nil
@@ -286,5 +288,19 @@ efi /EFI/twinkeep/B.efi
 `
 	if got := string(e.Content()); got != want || e.Name() != "b+1.conf" {
 		t.Errorf("%s:\n%s", e.Name(), got)
+	}
+}
+
+// TestFailsafe: the loader sorts the failsafe entries behind the slots', and the running slot is known from them.
+func TestFailsafe(t *testing.T) {
+	const want = "title Twinkeep failsafe (slot B): console only, nothing is forwarded\nsort-key twinkeep-failsafe\nefi /EFI/twinkeep/B.efi\n"
+	if got := string(B.FailsafeEntry()); got != want || B.Failsafe() != "failsafe-b.conf" {
+		t.Errorf("%s: %s", B.Failsafe(), got)
+	}
+	if SlotOf("failsafe-b.conf") != B || SlotOf("failsafe-c.conf") != "" || !IsFailsafe("failsafe-a.conf") || IsFailsafe("a.conf") {
+		t.Error("a failsafe entry is not known")
+	}
+	if _, err := ParseEntry(A.Failsafe(), A.FailsafeEntry()); err == nil {
+		t.Error("a failsafe entry is taken for one that boots by itself")
 	}
 }

@@ -389,6 +389,20 @@ func (w *World) checkBeat(n *Node, b *wire.Beat) {
 	n.saidAt = w.Now
 }
 
+// stormy is how many heartbeats of a member within the time of one are too many.
+const stormy = 1000
+
+// checkStorm: members do not answer each other's news with news for ever.
+func (w *World) checkStorm(n *Node) {
+	if w.Now.Sub(n.stormAt) >= w.timing.Beat {
+		n.storm, n.stormAt = 0, w.Now
+	}
+	if n.storm++; n.storm == stormy {
+		w.violate(6, "%s has sent %d heartbeats in %v", gw(n.ID), stormy, w.Now.Sub(n.stormAt))
+		n.resume = cluster.Never
+	}
+}
+
 // checkSync: invariant 4, as far as beats tell who is in sync.
 func (w *World) checkSync(n *Node, b *wire.Beat) {
 	if b.Has(wire.InSync) {

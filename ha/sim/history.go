@@ -184,8 +184,11 @@ func Generate(seed uint64, members int) History {
 			g.moment(&f)
 		}
 		h.Faults = append(h.Faults, f)
-		if slices.Contains(stalls, f.Kind) && g.one(2) {
+		switch {
+		case slices.Contains(stalls, f.Kind) && g.one(2):
 			h.Faults = append(h.Faults, g.behind(f))
+		case f.Kind == Remove && g.one(2): // the others have counted anew by then
+			h.Faults = append(h.Faults, Fault{At: f.At + f.For + Span(4*t.Dead), For: Span(t.Dead + g.upTo(3*t.Dead)), Kind: Isolate, On: OnActive})
 		}
 	}
 	return h

@@ -99,10 +99,11 @@ var mutations = []mutation{
 
 // survivors are mutations that no history can find, and why they are no defects by themselves.
 var survivors = map[string]string{
-	"lease not checked after a stall":      "the driver (duty 3 of ha/cluster) and the kernel's gate refuse the late beat; the check is the first of three",
-	"own sleep taken for silence of peers": "the quiet time outlasts it: the peer is heard again before anything is decided",
-	"no listening after a lost role":       "enter keeps quiet for lease and ShutMargin anyway",
-	"yielding peers are waited for":        "the successor that the beats name goes first whatever its rank",
+	"lease not checked after a stall":        "the driver (duty 3 of ha/cluster) and the kernel's gate refuse the late beat; the check is the first of three",
+	"own sleep taken for silence of peers":   "the quiet time outlasts it: the peer is heard again before anything is decided",
+	"no listening after a lost role":         "enter keeps quiet for lease and ShutMargin anyway",
+	"no second announcement after a contest": "a contest begins with hearing the other again or with a takeover, and the announcements started then go on for seconds",
+	"yielding peers are waited for":          "the successor that the beats name goes first whatever its rank",
 }
 
 var found = regexp.MustCompile(`(?m)(invariant \d: .*|^\s*--- FAIL: \S+|panic: .*)`)

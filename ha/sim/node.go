@@ -49,6 +49,8 @@ type Node struct {
 	hasty    bool             // after a stop: its timer is seen before what waits in the sockets
 	left     bool             // it has said farewell by itself
 	removed  bool             // it never starts again
+	storm    int              // heartbeats since stormAt
+	stormAt  cluster.Instant
 
 	facts
 }
@@ -363,6 +365,7 @@ func (n *Node) send(a *cluster.Send) {
 	if a.Beat.Flags&stirring != 0 {
 		w.stir = w.Now
 	}
+	w.checkStorm(n)
 	w.checkBeat(n, &a.Beat)
 	w.transmit(n, a.Interface, &a.Beat)
 }

@@ -111,7 +111,7 @@ func TestTranscripts(t *testing.T) {
 				s.w.Node(1).Boot()
 				s.run(5 * time.Second)
 			}},
-		{name: "five-interfaces-two-unlinked", about: "Five interfaces, two of them without a cable at both members: both are equally unfit, so nothing changes hands.", members: 2, normal: 5,
+		{name: "five-interfaces-two-unlinked", about: "Five interfaces, two of them without a cable at both members: whoever notices first hands over, once; then both are equally unfit and it stays.", members: 2, normal: 5,
 			story: func(s *teller) {
 				s.say("G4 and G5 lose their carrier at both members")
 				for _, i := range []int{3, 4} {

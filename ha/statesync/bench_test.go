@@ -6,15 +6,19 @@ import (
 )
 
 // idleKernel takes everything and does nothing.
-type idleKernel struct{ errs []error }
+type idleKernel struct {
+	errs []error
+	n    int
+}
 
 func (k *idleKernel) Size() (int, int) { return 0, 1 << 30 }
-func (k *idleKernel) Apply(ops []KernelOp) []error {
+func (k *idleKernel) Begin(ops []KernelOp) {
 	for len(k.errs) < len(ops) {
 		k.errs = append(k.errs, nil)
 	}
-	return k.errs[:len(ops)]
+	k.n = len(ops)
 }
+func (k *idleKernel) End() []error { return k.errs[:k.n] }
 
 // BenchmarkTake is a standby's work for an entry, without the kernel's.
 func BenchmarkTake(b *testing.B) {

@@ -188,6 +188,15 @@ type Expect struct {
 	NATTuple            Tuple
 }
 
+// master is what is known of the connection that expects it: enough to find it.
+func (x *Expect) master() *Flow {
+	f := &Flow{Family: x.Family, Zone: x.Zone, Orig: x.Master}
+	if x.Zone != 0 {
+		f.Has = HasZone
+	}
+	return f
+}
+
 // Helpers are the connection helpers that are carried.
 var Helpers = []string{"ftp", "sip", "tftp", "irc", "amanda", "pptp", "snmp", "netbios-ns", "sane", "RAS", "Q.931", "H.245"}
 
@@ -272,11 +281,24 @@ func (h Hasher) labels(l *[16]byte) uint32 {
 	return uint32(siphash.Hash(h.k0, h.k1, l[:]))
 }
 
+func (h Hasher) adjust(s *[2]SeqAdj) uint32 {
+	if *s == ([2]SeqAdj{}) {
+		return 0
+	}
+	var b [24]byte
+	for i := range s {
+		binary.BigEndian.PutUint32(b[12*i:], s[i].Pos)
+		binary.BigEndian.PutUint32(b[12*i+4:], s[i].Before)
+		binary.BigEndian.PutUint32(b[12*i+8:], s[i].After)
+	}
+	return uint32(siphash.Hash(h.k0, h.k1, b[:]))
+}
+
 // mix is the contribution of one entry to its bucket's digest.
 func (h Hasher) mix(key uint64, r *record) uint64 {
 	x := key ^ h.k0
 	x = avalanche(x + uint64(r.reply)<<32 + uint64(r.mark))
-	x = avalanche(x ^ (uint64(r.labels)<<32 | uint64(r.status)<<8 | uint64(r.state)))
+	x = avalanche(x ^ (uint64(r.labels^r.adjust)<<32 | uint64(r.status)<<8 | uint64(r.state)))
 	return x ^ h.k1
 }
 

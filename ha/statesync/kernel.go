@@ -23,9 +23,11 @@ type KernelOp struct {
 
 // Kernel is the table of the own kernel.
 type Kernel interface {
-	// Apply carries out operations in order and gives an error, or nil, for each. [TableFull] means that there is no room
-	// for one more entry, and that nothing was evicted to make some.
-	Apply([]KernelOp) []error
+	// Begin begins to carry out operations in order; End waits until they are and gives an error, or nil, for each. Between
+	// the two the operations are not touched, nor others begun. [TableFull] means that there is no room for one more entry,
+	// and that nothing was evicted to make some.
+	Begin([]KernelOp)
+	End() []error
 	// Size gives the number of entries and the most there may be.
 	Size() (count, most int)
 }

@@ -44,6 +44,8 @@ type Output interface {
 	Send(peer uint8, frame []byte) bool
 	// Walk asks for a walk through the kernel's table now rather than later.
 	Walk()
+	// Fetch asks for a connection as the kernel has it in some milliseconds, as an event: it changes without one.
+	Fetch(Flow)
 	// Log tells the operator.
 	Log(Severity, string)
 	// BarrierAcked tells that a peer has passed a barrier.
@@ -83,12 +85,14 @@ type Machine struct {
 	role   Role
 	lost   time.Duration // when the role was lost; 0 if never
 	term   uint64        // the highest heard of
-	clock  atomic.Uint32
+	clock  uint32        // counts what was taken in
+	landed atomic.Uint32 // the clock up to which the kernel's table has everything
 	now    time.Duration
 
 	seq     uint64
 	delta   bundle
 	gone    []uint64
+	early   map[uint64][]*Expect // expectations by the key of their masters, which are not known yet
 	tombs   [3]map[uint64]struct{}
 	pass    pass
 	loaded  bool // the model has the kernel's table
@@ -100,6 +104,9 @@ type Machine struct {
 	since   time.Duration // of inSync
 	good    time.Duration // when the holder was last heard and equal
 	ops     []KernelOp
+	flying  []KernelOp // begun, not ended
+	flown   uint32     // the clock at which they were
+	landing []KernelOp // memory for the next
 	scratch []Change
 	nextDig time.Duration
 	nextSay time.Duration
@@ -110,7 +117,7 @@ type Machine struct {
 // New makes a machine.
 func New(cfg Config, kernel Kernel, out Output) (*Machine, error) {
 	m := &Machine{
-		cfg: cfg, kernel: kernel, out: out, table: newTable(NewHasher(cfg.Secret)), own: Local{}, local: Local{}, peers: map[uint8]*peer{},
+		cfg: cfg, kernel: kernel, out: out, table: newTable(NewHasher(cfg.Secret)), early: map[uint64][]*Expect{}, own: Local{}, local: Local{}, peers: map[uint8]*peer{},
 		text: "reading the connection table",
 	}
 	m.Stats.Refused = map[Reason]uint64{}
@@ -132,9 +139,9 @@ func New(cfg Config, kernel Kernel, out Output) (*Machine, error) {
 	return m, nil
 }
 
-// Clock counts what the machine has taken in. A walk reads it before it fetches a piece of the table, to know what
-// is newer than the piece; it may be called from any goroutine.
-func (m *Machine) Clock() uint32 { return m.clock.Load() }
+// Clock counts what the machine has taken in and the kernel's table has. A walk reads it before it fetches a piece of the
+// table, to know what is newer than the piece; it may be called from any goroutine.
+func (m *Machine) Clock() uint32 { return m.landed.Load() }
 
 // peer is one other member.
 type peer struct {
@@ -199,8 +206,10 @@ func (m *Machine) PeerUp(now time.Duration, h Hello) {
 	for _, a := range h.Addresses {
 		m.local.Add(a)
 	}
-	if len(m.local) != before {
-		m.out.Walk() // what concerns the peer only leaves the model
+	if len(m.local) != before && !m.role.Holder {
+		// What concerns the peer only leaves the model. At the holder that can wait for the walk that the peer asks for, when
+		// it finds a difference: with a large table two walks one after the other would make it wait twice as long.
+		m.out.Walk()
 	}
 	m.sendState(m.peers[h.Member])
 	m.sendDigest(m.peers[h.Member])
@@ -218,6 +227,7 @@ func (m *Machine) PeerDown(now time.Duration, id uint8) {
 // SetRole tells what the cluster says.
 func (m *Machine) SetRole(now time.Duration, r Role) {
 	m.now = now
+	m.settle()
 	was := m.role
 	m.role = r
 	if r.Holder {
@@ -251,6 +261,7 @@ func (m *Machine) Listens() bool { return !m.loaded || !m.role.Known || m.sharin
 // Tick does what is due. It is to be called every 50 ms or so.
 func (m *Machine) Tick(now time.Duration) {
 	m.now = now
+	m.settle()
 	for _, p := range m.peers {
 		if p.up && p.acked && now-p.ackedAt >= ackEvery {
 			m.ack(p)

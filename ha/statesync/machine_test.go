@@ -15,11 +15,21 @@ type fakeKernel struct {
 	entries map[Tuple]Flow
 	room    int
 	events  []Event // what packets did
+	begun   []KernelOp
 }
 
 func (k *fakeKernel) Size() (int, int) { return len(k.entries), k.room }
 
-func (k *fakeKernel) Apply(ops []KernelOp) []error {
+func (k *fakeKernel) Begin(ops []KernelOp) { k.begun = ops }
+
+// End carries the operations out as late as it may.
+func (k *fakeKernel) End() []error {
+	ops := k.begun
+	k.begun = nil
+	return k.apply(ops)
+}
+
+func (k *fakeKernel) apply(ops []KernelOp) []error {
 	errs := make([]error, len(ops))
 	for i, op := range ops {
 		old, known := k.entries[op.Flow.Orig]
@@ -66,11 +76,14 @@ type fakeOutput struct {
 	log   []string
 	acked []uint64
 	diff  *Diff
+
+	fetched []Flow
 }
 
 func (o *fakeOutput) Send(peer uint8, frame []byte) bool {
 	return o.send == nil || o.send(peer, frame)
 }
+func (o *fakeOutput) Fetch(f Flow)                        { o.fetched = append(o.fetched, f) }
 func (o *fakeOutput) Walk()                               { o.walk = true }
 func (o *fakeOutput) Log(_ Severity, text string)         { o.log = append(o.log, text) }
 func (o *fakeOutput) BarrierAcked(_ uint8, number uint64) { o.acked = append(o.acked, number) }
@@ -448,5 +461,74 @@ func TestDiff(t *testing.T) {
 	}
 	if d := n.o.diff; d == nil || d.Buckets != 1 || len(d.Here) != 1 || d.Here[0].Orig != extra.Orig || len(d.There)+len(d.Changed) != 0 {
 		t.Errorf("%+v", d)
+	}
+}
+
+// TestEarlyExpectation: an expectation that the kernel tells of before its master is told behind it, once.
+func TestEarlyExpectation(t *testing.T) {
+	var ops []Op
+	o := &fakeOutput{send: func(_ uint8, frame []byte) bool {
+		if Type(frame[4]) == TypeDelta {
+			c := cursor{b: frame[FrameHeader:]}
+			c.deltaHeader()
+			var changes []Change
+			if err := c.changes(&changes); err != nil {
+				t.Error(err)
+			}
+			for i := range changes {
+				ops = append(ops, changes[i].Op)
+			}
+		}
+		return true
+	}}
+	m := machineFor(t, 1, &fakeKernel{entries: map[Tuple]Flow{}, room: 10}, o)
+	m.PeerUp(0, Hello{Version: Version, Cluster: 1, Member: 2})
+	m.SetRole(0, Role{Known: true, Holder: true, Term: 1})
+	f := established(1)
+	x := &Expect{Family: Inet, Master: f.Orig, Tuple: Tuple{Proto: UDP, Src: f.Orig.Dst, Dst: f.Reply.Dst, DstPort: 4000}, Timeout: 100, Helper: "sip"}
+	m.Events(0, []Event{{Kind: EventExpect, Expect: x}}, false)
+	if len(ops) != 0 || m.Status().Expectations != 0 {
+		t.Errorf("told before its master: %v", ops)
+	}
+	m.Events(0, []Event{{Kind: EventNew, Flow: f}, {Kind: EventUpdate, Flow: f}}, false)
+	if want := []Op{OpSet, OpExpect, OpSet}; !slices.Equal(ops, want) {
+		// The master comes first, then what it expects.
+		t.Errorf("told %v, want %v", ops, want)
+	}
+	if len(o.fetched) != 1 || o.fetched[0].Orig != f.Orig {
+		t.Errorf("the master is to be read once more: %+v", o.fetched)
+	}
+}
+
+// TestOwnTraffic: what members say to each other, and what stays on a link, is nobody's connection to take over.
+func TestOwnTraffic(t *testing.T) {
+	m := machineFor(t, 1, &fakeKernel{entries: map[Tuple]Flow{}, room: 10}, &fakeOutput{})
+	m.PeerUp(0, Hello{Version: Version, Cluster: 1, Member: 2, Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("10.0.0.255")}})
+	m.SetRole(0, Role{Known: true, Holder: true, Term: 1})
+	for name, tt := range map[string]struct {
+		src, dst string
+		proto    uint8
+		port     uint16
+	}{
+		"heartbeat": {"10.0.0.1", "10.0.0.255", UDP, 999}, "heartbeat of the peer": {"10.0.0.2", "10.0.0.255", UDP, 999},
+		"CCP": {"10.0.0.1", "10.0.0.2", UDP, 8116}, "CCP multicast": {"10.0.0.2", "239.255.0.7", UDP, 8116},
+		"beacon of state sync": {"10.0.0.1", "10.0.0.255", UDP, 8117}, "stream of state sync": {"10.0.0.2", "10.0.0.1", TCP, 8117},
+		"IGMP": {"10.1.0.50", "224.0.0.22", 2, 0}, "MLD": {"fe80::1", "ff02::16", ICMPv6, 0}, "broadcast": {"10.1.0.50", "255.255.255.255", UDP, 68},
+		"ping of the gateway": {"10.1.0.50", "10.0.0.1", ICMP, 0},
+	} {
+		f := Flow{Has: HasTimeout, Timeout: 30}
+		var family uint8
+		f.Orig.Src, family = AddrOf(netip.MustParseAddr(tt.src))
+		f.Family = family
+		f.Orig.Dst, _ = AddrOf(netip.MustParseAddr(tt.dst))
+		f.Orig.Proto, f.Orig.SrcPort, f.Orig.DstPort = tt.proto, tt.port, tt.port
+		f.Reply = f.Orig.Inverse()
+		m.Events(0, []Event{{Kind: EventNew, Flow: f}}, false)
+		m.PassBegin(0)
+		m.Chunk(0, m.Clock(), []Event{{Kind: EventNew, Flow: f}})
+		m.PassEnd(0)
+		if s := m.Status(); s.Entries != 0 || s.Stats.Told != 0 {
+			t.Errorf("%s is replicated", name)
+		}
 	}
 }

@@ -20,10 +20,12 @@ type pass struct {
 // Events takes in what the kernel told. lost means that it had to throw events away.
 func (m *Machine) Events(now time.Duration, events []Event, lost bool) {
 	m.now = now
-	m.clock.Add(1)
+	m.settle()
+	m.clock++
 	for i := range events {
 		m.event(&events[i])
 	}
+	m.landed.Store(m.clock)
 	if lost {
 		m.Stats.Lost++
 		m.hurry, m.hurried = true, m.now
@@ -57,13 +59,40 @@ func (m *Machine) event(e *Event) {
 		m.Stats.Events++
 		key := m.table.hash.Expect(x)
 		if e.Kind == EventExpectDestroy {
+			delete(m.early, m.table.hash.Flow(x.master()))
 			m.ended(key, func(b []byte) []byte { return AppendExpect(b, OpExpectDelete, x) })
 			return
 		}
-		m.table.put(key, record{status: recExpect, stamp: m.clock.Load(), until: m.second() + x.Timeout})
-		if m.sharing() {
-			m.tell(func(b []byte) []byte { return AppendExpect(b, OpExpect, x) })
-		}
+		m.expected(key, x)
+	}
+}
+
+// maxEarly bounds the expectations that wait for their masters.
+const maxEarly = 4096
+
+// expected takes in an expectation. That of a connection's first packet is told before the connection itself, and could not
+// be made without it: it waits.
+func (m *Machine) expected(key uint64, x *Expect) {
+	master := x.master()
+	of := m.table.hash.Flow(master)
+	if _, known := m.table.entries[of]; !known && len(m.early) < maxEarly {
+		m.early[of] = append(m.early[of], x)
+		return
+	}
+	m.table.put(key, record{status: recExpect, stamp: m.clock, until: m.second() + x.Timeout})
+	if m.sharing() {
+		m.tell(func(b []byte) []byte { return AppendExpect(b, OpExpect, x) })
+		// The helper changes the length of what announces the connection, and the kernel tells nobody.
+		m.out.Fetch(*master)
+	}
+}
+
+// met takes in what waited for a connection.
+func (m *Machine) met(master uint64) {
+	waited := m.early[master]
+	delete(m.early, master)
+	for _, x := range waited {
+		m.expected(m.table.hash.Expect(x), x)
 	}
 }
 
@@ -98,7 +127,7 @@ func (m *Machine) second() uint32 { return uint32(m.now / time.Second) }
 func (m *Machine) changed(key uint64, isNew bool, f *Flow) {
 	old, known := m.table.entries[key]
 	r := m.table.merge(old, known, isNew, f)
-	r.stamp = m.clock.Load()
+	r.stamp = m.clock
 	switch {
 	case m.role.Holder:
 		r.status &^= recLocal
@@ -112,6 +141,9 @@ func (m *Machine) changed(key uint64, isNew bool, f *Flow) {
 		r.status |= recLocal
 	}
 	m.table.put(key, r)
+	if len(m.early) > 0 {
+		m.met(key)
+	}
 }
 
 // ended takes in the end of an entry. Only the holder's counts for others; at a standby it is an entry that ran out.
@@ -178,7 +210,8 @@ func (m *Machine) flush() {
 // PassBegin begins a walk. Repairs that peers asked for are made by it.
 func (m *Machine) PassBegin(now time.Duration) {
 	m.now = now
-	m.pass = pass{running: true, number: m.pass.number + 1, start: m.clock.Load(), began: now}
+	m.settle()
+	m.pass = pass{running: true, number: m.pass.number + 1, start: m.clock, began: now}
 	for i := range m.tombs {
 		clear(m.tombs[i])
 	}
@@ -200,6 +233,7 @@ func (m *Machine) PassBegin(now time.Duration) {
 // Chunk takes in a piece of the table. mark is the clock before the piece was made.
 func (m *Machine) Chunk(now time.Duration, mark uint32, entries []Event) {
 	m.now = now
+	m.settle()
 	for i := range entries {
 		e := &entries[i]
 		if e.Kind == EventExpect {
@@ -245,7 +279,7 @@ func (m *Machine) seen(key uint64, mark uint32, f *Flow) {
 		r.status &^= recLocal // this member is a standby and nothing else: the holder's table counts
 	}
 	switch {
-	case known && old.stamp > mark:
+	case known && int32(old.stamp-mark) > 0:
 		old.seen = m.pass.number
 		m.table.touch(key, old)
 		patch(f, &old)
@@ -283,7 +317,7 @@ func patch(f *Flow, r *record) {
 
 // found takes in an entry that the model did not know, or knew otherwise: an event was lost, or this is the first walk.
 func (m *Machine) found(key uint64, known bool, r record, f *Flow) {
-	r.stamp = m.clock.Load()
+	r.stamp = m.clock
 	if m.loaded {
 		m.Stats.Found++
 	}
@@ -316,7 +350,7 @@ func (m *Machine) seenExpect(x *Expect) {
 	r := record{status: recExpect, stamp: old.stamp, until: old.until, seen: m.pass.number}
 	say := func(b []byte) []byte { return AppendExpect(b, OpExpect, x) }
 	if !known {
-		r.stamp, r.until = m.clock.Load(), m.second()+x.Timeout
+		r.stamp, r.until = m.clock, m.second()+x.Timeout
 		if m.role.Holder && m.loaded {
 			m.tell(say)
 		}
@@ -356,6 +390,7 @@ func (m *Machine) add(p *peer, w *bundle, t Type, say func([]byte) []byte) {
 // PassEnd ends a walk that has seen everything: what it has not seen is gone.
 func (m *Machine) PassEnd(now time.Duration) {
 	m.now = now
+	m.settle()
 	for key, r := range m.table.entries {
 		if r.seen == m.pass.number || int32(r.stamp-m.pass.start) > 0 {
 			continue
@@ -369,6 +404,7 @@ func (m *Machine) PassEnd(now time.Duration) {
 		}
 	}
 	m.tellGone()
+	clear(m.early) // the walk has seen what is still expected
 	m.pass.running = false
 	m.loaded = true
 	m.hurry = m.hurry && m.hurried > m.pass.began

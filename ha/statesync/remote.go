@@ -23,6 +23,9 @@ func (m *Machine) Frame(now time.Duration, from uint8, t Type, payload []byte) e
 }
 
 func (m *Machine) frame(p *peer, t Type, c *cursor) error {
+	if t != TypeDelta && t != TypeRepair {
+		m.settle() // what they tell is about a table that has everything before them
+	}
 	switch t {
 	case TypeDelta:
 		return m.takeDelta(p, c)
@@ -37,8 +40,9 @@ func (m *Machine) frame(p *peer, t Type, c *cursor) error {
 		}
 	case TypeRepairBegin:
 		if c.bits(); !c.bad && m.source() == p && !m.role.Holder {
-			m.clock.Add(1)
-			p.start, p.begun = m.clock.Load(), true
+			m.clock++
+			m.landed.Store(m.clock)
+			p.start, p.begun = m.clock, true
 		}
 	case TypeRepairEnd:
 		return m.takeRepairEnd(p, c)
@@ -105,7 +109,7 @@ func (m *Machine) takeDelta(p *peer, c *cursor) error {
 		m.Stats.Gaps++ // its queue was full; the digest shows what is missing
 	}
 	p.seqIn, p.timeIn = h.seq, h.time
-	m.clock.Add(1)
+	m.clock++
 	authority := m.rules(p, h.term, h.holder)
 	for i := range m.scratch {
 		m.take(&m.scratch[i], authority)
@@ -130,6 +134,7 @@ func (m *Machine) Acknowledge(now time.Duration) {
 
 // ack tells a peer which of its deltas is in the kernel here.
 func (m *Machine) ack(p *peer) {
+	m.settle()
 	p.acked, p.ackedAt = false, m.now
 	m.out.Send(p.id, numberFrame(TypeAck, p.seqIn, uint64(p.timeIn)))
 }
@@ -142,7 +147,7 @@ func (m *Machine) takeRepair(p *peer, c *cursor) error {
 		m.refuse(StaleTerm) // it began when the role was another's
 		return nil
 	}
-	m.clock.Add(1)
+	m.clock++
 	for i := range m.scratch {
 		m.take(&m.scratch[i], true)
 	}
@@ -254,7 +259,7 @@ func (m *Machine) take(c *Change, authority bool) {
 	}
 	normalise(f)
 	r := m.table.merge(old, known, false, f)
-	r.stamp, r.until = m.clock.Load(), m.second()+f.Timeout
+	r.stamp, r.until = m.clock, m.second()+f.Timeout
 	r.status &^= recLocal
 	kind := KernelCreate
 	switch {
@@ -291,44 +296,57 @@ func (m *Machine) takeExpect(c *Change, authority bool) {
 			m.ops = append(m.ops, KernelOp{Kind: KernelExpectDelete, Key: key, Expect: x})
 		}
 	default:
-		m.table.put(key, record{status: recExpect, stamp: m.clock.Load(), until: m.second() + x.Timeout})
+		m.table.put(key, record{status: recExpect, stamp: m.clock, until: m.second() + x.Timeout})
 		m.ops = append(m.ops, KernelOp{Kind: KernelExpect, Key: key, Expect: x})
 	}
 }
 
-// apply brings the collected operations to the kernel. What it refuses is not in the model, so digests differ.
+// apply brings the collected operations to the kernel, which works on them while the next frame is read.
 func (m *Machine) apply() {
+	m.settle()
 	if len(m.ops) == 0 {
+		m.landed.Store(m.clock)
 		return
 	}
-	for i, err := range m.kernel.Apply(m.ops) {
-		if err == nil {
-			continue
-		}
-		op := &m.ops[i]
-		if op.Kind != KernelDelete && op.Kind != KernelExpectDelete {
-			m.forget(op.Key)
-		}
-		if err == TableFull {
-			if !m.full {
-				m.full = true
-				m.out.Log(Error, "the connection table is full: entries of the holder are missing here")
-			}
-			m.refuse(TableFull)
-			continue
-		}
-		if m.Stats.Refused[KernelError] == 0 || m.now-m.Stats.kernelSaid > 10*time.Second {
-			m.Stats.kernelSaid = m.now
-			m.out.Log(Warning, "the kernel refused an entry: "+err.Error())
-		}
-		m.refuse(KernelError)
-	}
-	// The memory of a large load is given back.
-	if cap(m.ops) > 4096 {
-		m.ops = nil
-	}
-	m.ops = m.ops[:0]
+	m.kernel.Begin(m.ops)
+	m.flying, m.ops, m.flown = m.ops, m.landing[:0], m.clock
 	if cap(m.scratch) > 4096 {
-		m.scratch = nil
+		m.scratch = nil // the memory of a large load is given back
 	}
+}
+
+// settle waits until the kernel's table has what was begun. What it refuses is not in the model, so digests differ.
+func (m *Machine) settle() {
+	if m.flying == nil {
+		return
+	}
+	ops := m.flying
+	for i, err := range m.kernel.End() {
+		if err != nil {
+			m.refused(&ops[i], err)
+		}
+	}
+	if m.flying, m.landing = nil, ops; cap(ops) > 4096 {
+		m.landing = nil
+	}
+	m.landed.Store(m.flown)
+}
+
+func (m *Machine) refused(op *KernelOp, err error) {
+	if r := m.table.entries[op.Key]; op.Kind != KernelDelete && op.Kind != KernelExpectDelete && int32(r.stamp-m.flown) <= 0 {
+		m.forget(op.Key)
+	}
+	if err == TableFull {
+		if !m.full {
+			m.full = true
+			m.out.Log(Error, "the connection table is full: entries of the holder are missing here")
+		}
+		m.refuse(TableFull)
+		return
+	}
+	if m.Stats.Refused[KernelError] == 0 || m.now-m.Stats.kernelSaid > 10*time.Second {
+		m.Stats.kernelSaid = m.now
+		m.out.Log(Warning, "the kernel refused an entry: "+err.Error())
+	}
+	m.refuse(KernelError)
 }

@@ -68,6 +68,7 @@ type record struct {
 	reply  uint32 // hash of the reply tuple
 	mark   uint32
 	labels uint32 // hash
+	adjust uint32 // hash of the sequence adjustments, 0 without any
 	stamp  uint32 // machine's clock when it was last heard of, by event or by a peer
 	until  uint32 // second at which peers' copies run out, without their grace
 	seen   uint32 // the pass that last saw it in the kernel
@@ -152,6 +153,12 @@ func (t *table) merge(old record, known, complete bool, f *Flow) record {
 	} else if known && !complete {
 		r.labels = old.labels
 	}
+	switch {
+	case f.Has&HasSeqAdj != 0:
+		r.adjust = t.hash.adjust(&f.SeqAdj)
+	case known && !complete:
+		r.adjust = old.adjust
+	}
 	if known {
 		r.status |= old.status & recLocal
 	}
@@ -160,5 +167,5 @@ func (t *table) merge(old record, known, complete bool, f *Flow) record {
 
 // same reports whether two records count for the digest alike.
 func same(a, b *record) bool {
-	return a.reply == b.reply && a.mark == b.mark && a.labels == b.labels && a.status&recDigest == b.status&recDigest && a.state == b.state
+	return a.reply == b.reply && a.mark == b.mark && a.labels == b.labels && a.adjust == b.adjust && a.status&recDigest == b.status&recDigest && a.state == b.state
 }

@@ -48,11 +48,10 @@ type found struct {
 // errNoDisk is what scan gives while no disk has our partitions.
 var errNoDisk = errors.New("no disk has the partitions " + ESPName + " and " + DataName)
 
-// find waits for the disk; probe is called before every look, to load drivers.
+// find waits for the disk; probe is called between looks, to load drivers.
 // USB sticks and disks behind slow controllers take seconds to appear.
 func find(partition string, patience time.Duration, probe func(), say func(string, ...any)) (*found, error) {
-	for end := time.Now().Add(patience); ; time.Sleep(200 * time.Millisecond) {
-		probe()
+	for end := time.Now().Add(patience); ; probe() {
 		all, err := scan("/sys/block", "/dev")
 		if len(all) > 0 {
 			return choose(all, partition, say), nil
@@ -60,6 +59,7 @@ func find(partition string, patience time.Duration, probe func(), say func(strin
 		if time.Now().After(end) {
 			return nil, errors.Join(errNoDisk, err)
 		}
+		time.Sleep(200 * time.Millisecond)
 	}
 }
 

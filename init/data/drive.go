@@ -17,8 +17,12 @@ import (
 // disk, that brings the configuration of a box that has none.
 const DriveLabel = "TWKCONFIG"
 
-// nodeFile is what is taken from it.
-const nodeFile = "node.yaml"
+// nodeFile is what is taken from it, and adminFile, the hash of the admin
+// password, when it is there.
+const (
+	nodeFile  = "node.yaml"
+	adminFile = "admin"
+)
 
 // maxNodeFile bounds it in bytes.
 const maxNodeFile = 1 << 20
@@ -36,11 +40,7 @@ func FromDrive(etc string, patience time.Duration, probe func()) (string, error)
 	for end := time.Now().Add(patience); ; time.Sleep(200 * time.Millisecond) {
 		probe()
 		if device := findDrive("/sys/class/block", "/dev"); device != "" {
-			text, err := readDrive(device)
-			if err != nil {
-				return device, fmt.Errorf("configuration drive %s: %w", device, err)
-			}
-			return device, errors.Join(writeDurably(target, text), syncDir(etc))
+			return device, takeDrive(device, etc)
 		}
 		if time.Now().After(end) {
 			return "", nil
@@ -84,7 +84,24 @@ func label(boot []byte) string {
 	return ""
 }
 
-func readDrive(device string) ([]byte, error) {
+// takeDrive copies the files. The password is first: a node file without the
+// password that came with it would be a device that is open.
+func takeDrive(device, etc string) error {
+	files, err := readDrive(device)
+	if err != nil {
+		return fmt.Errorf("configuration drive %s: %w", device, err)
+	}
+	for _, name := range []string{adminFile, nodeFile} {
+		if text, ok := files[name]; ok {
+			if err := errors.Join(writeDurably(filepath.Join(etc, name), text), syncDir(etc)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func readDrive(device string) (map[string][]byte, error) {
 	if err := os.MkdirAll(driveMount, 0o700); err != nil {
 		return nil, err
 	}
@@ -92,14 +109,29 @@ func readDrive(device string) ([]byte, error) {
 		return nil, fmt.Errorf("mount: %w", err)
 	}
 	defer unix.Unmount(driveMount, 0)
-	f, err := os.Open(filepath.Join(driveMount, nodeFile))
-	if err != nil {
-		return nil, err
+	return readFiles(driveMount)
+}
+
+// readFiles reads what a drive brings. The node file must be there.
+func readFiles(dir string) (map[string][]byte, error) {
+	files := make(map[string][]byte)
+	for _, name := range []string{adminFile, nodeFile} {
+		f, err := os.Open(filepath.Join(dir, name))
+		if errors.Is(err, fs.ErrNotExist) && name == adminFile {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		text, err := io.ReadAll(io.LimitReader(f, maxNodeFile+1))
+		f.Close()
+		if err == nil && len(text) > maxNodeFile {
+			err = fmt.Errorf("%s is larger than %d bytes", name, maxNodeFile)
+		}
+		if err != nil {
+			return nil, err
+		}
+		files[name] = text
 	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxNodeFile+1))
-	if err == nil && len(text) > maxNodeFile {
-		err = fmt.Errorf("%s is larger than %d bytes", nodeFile, maxNodeFile)
-	}
-	return text, err
+	return files, nil
 }

@@ -23,10 +23,13 @@ const (
 	Hardware Kind = "hardware" // when a device with a matching modalias is there
 	Late     Kind = "late"     // the same, but only when the services are up: nothing waits for it
 	Demand   Kind = "demand"   // when asked for: by PID 1, by the kernel (modprobe), or as a dependency
+	Builtin  Kind = "builtin"  // never: the kernel has it; so asking for it is no error
 )
 
 // Valid reports whether k is one of the kinds.
-func (k Kind) Valid() bool { return k == Boot || k == Hardware || k == Late || k == Demand }
+func (k Kind) Valid() bool {
+	return k == Builtin || k == Boot || k == Hardware || k == Late || k == Demand
+}
 
 // Module is one module in the image.
 type Module struct {
@@ -129,20 +132,47 @@ func (x Index) Find(want string) []string {
 
 // answers reports whether an alias pattern matches; want is in Normal form.
 func (m *Module) answers(want string) bool {
-	for _, a := range m.Aliases {
-		// Almost all patterns differ before their first wildcard, and at boot
-		// some thousand are compared with every device: path.Match is slow.
-		if i := strings.IndexAny(a, "*?["); i < 0 {
-			if a == want {
-				return true
-			}
-			continue
-		} else if !strings.HasPrefix(want, a[:i]) {
+	return slices.ContainsFunc(m.Aliases, func(a string) bool { return matches(a, want) })
+}
+
+// matches compares an alias with a pattern, both in Normal form. Almost all
+// patterns differ before their first wildcard, and path.Match is slow.
+func matches(pattern, alias string) bool {
+	i := strings.IndexAny(pattern, "*?[")
+	if i < 0 {
+		return pattern == alias
+	}
+	if !strings.HasPrefix(alias, pattern[:i]) {
+		return false
+	}
+	ok, err := path.Match(pattern, alias)
+	return err == nil && ok
+}
+
+// pattern is an alias of a module.
+type pattern struct{ module, pattern string }
+
+// patterns are the aliases of all modules of a kind by the bus they are for, in
+// the order of the index: most devices are on buses that no driver is wanted for.
+func (x Index) patterns(kind Kind) map[string][]pattern {
+	out := make(map[string][]pattern)
+	for _, m := range x {
+		if m.Kind != kind {
 			continue
 		}
-		if ok, err := path.Match(a, want); err == nil && ok {
-			return true
+		for _, a := range m.Aliases {
+			out[bus(a)] = append(out[bus(a)], pattern{m.Name, a})
 		}
 	}
-	return false
+	return out
+}
+
+// bus is what an alias begins with, e.g. "pci"; empty for a pattern that leaves
+// it open ("acpi*:PNP0C0A:*").
+func bus(alias string) string {
+	b, _, _ := strings.Cut(alias, ":")
+	if strings.ContainsAny(b, "*?[") {
+		return ""
+	}
+	return b
 }

@@ -86,6 +86,9 @@ func (l *Loader) load(name string, path []string) error {
 		return fmt.Errorf("load module %s: needs itself through %s", name, strings.Join(path, ", "))
 	}
 	m := l.byName[name]
+	if m.Kind == Builtin {
+		return nil
+	}
 	var err error
 	for _, need := range m.Needs {
 		if e := l.load(need, append(slices.Clone(path), name)); e != nil && err == nil {
@@ -122,25 +125,21 @@ func (l *Loader) Boot() []error {
 // are in sysfs at root ("/sys"). A driver can make new devices appear (virtio_pci makes virtio
 // devices, lpc_ich makes a watchdog), so it looks again until nothing is new.
 func (l *Loader) Hardware(root string, kind Kind) []error {
+	wanted := l.index.patterns(kind)
+	if len(wanted) == 0 {
+		return nil // a kernel without modules: nothing to look for
+	}
 	var errs []error
 	seen := make(map[string]bool)
 	for {
-		fresh := false
-		for _, alias := range modaliases(root) {
-			if seen[alias] {
-				continue
-			}
-			seen[alias], fresh = true, true
+		aliases, fresh := newDevices(root, seen)
+		for _, alias := range aliases {
 			alias = Normal(alias)
-			for i := range l.index {
-				m := &l.index[i]
-				if m.Kind != kind || !m.answers(alias) {
+			for _, p := range slices.Concat(wanted[bus(alias)], wanted[""]) {
+				if _, done := l.loaded[p.module]; done || !matches(p.pattern, alias) {
 					continue
 				}
-				if _, done := l.loaded[m.Name]; done {
-					continue
-				}
-				if err := l.load(m.Name, nil); err != nil {
+				if err := l.load(p.module, nil); err != nil {
 					errs = append(errs, err)
 				}
 			}
@@ -151,22 +150,35 @@ func (l *Loader) Hardware(root string, kind Kind) []error {
 	}
 }
 
-// modaliases returns what the devices on all buses call themselves, sorted.
-func modaliases(root string) []string {
-	files, err := filepath.Glob(filepath.Join(root, "bus/*/devices/*/modalias"))
+// newDevices returns what the devices on all buses call themselves that are not
+// in seen, sorted, and adds the devices to it. Thousands of files are looked at
+// during a boot: no device is asked twice, nor whether its file is there.
+func newDevices(root string, seen map[string]bool) (aliases []string, fresh bool) {
+	buses, err := os.ReadDir(filepath.Join(root, "bus"))
 	if err != nil {
-		return nil
+		return nil, false
 	}
-	var out []string
-	for _, f := range files {
-		b, err := os.ReadFile(f)
+	for _, b := range buses {
+		dir := filepath.Join(root, "bus", b.Name(), "devices")
+		devices, err := os.ReadDir(dir)
 		if err != nil {
-			continue // the device has gone
+			continue
 		}
-		if s := strings.TrimSpace(string(b)); s != "" {
-			out = append(out, s)
+		for _, d := range devices {
+			name := filepath.Join(dir, d.Name())
+			if seen[name] {
+				continue
+			}
+			seen[name], fresh = true, true
+			text, err := os.ReadFile(filepath.Join(name, "modalias"))
+			if err != nil {
+				continue // it has none, or has gone
+			}
+			if s := strings.TrimSpace(string(text)); s != "" {
+				aliases = append(aliases, s)
+			}
 		}
 	}
-	slices.Sort(out)
-	return slices.Compact(out)
+	slices.Sort(aliases)
+	return slices.Compact(aliases), fresh
 }

@@ -17,6 +17,8 @@ var sample = Index{
 	{Name: "ahci", Kind: Late, File: "ahci.ko", Aliases: []string{"pci:v*d*sv*sd*bc01sc06i01*"}},
 	{Name: "crc32c_generic", Kind: Demand, File: "crc32c_generic.ko", Aliases: []string{"crypto_crc32c"}},
 	{Name: "nf_tables", Kind: Boot, File: "nf_tables.ko", Needs: []string{"crc32c_generic"}},
+	{Name: "i6300esb", Kind: Builtin, File: "-"},
+	{Name: "sdhci_acpi", Kind: Late, File: "sdhci_acpi.ko", Aliases: []string{"acpi*:80860F14:*"}},
 }
 
 func TestIndexRoundTrip(t *testing.T) {
@@ -118,6 +120,7 @@ func TestLoader(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		fail []string
+		acpi string // a device on that bus
 		do   func(l *Loader, sys string) []error
 		want []string
 		errs []string
@@ -128,10 +131,13 @@ func TestLoader(t *testing.T) {
 			want: []string{"virtio", "virtio_pci", "virtio_net"}},
 		{name: "late hardware is another step", do: func(l *Loader, sys string) []error { return l.Hardware(sys, Late) },
 			want: []string{"ahci"}},
+		{name: "a pattern that leaves the bus open", acpi: "acpi:80860F14:PNP0D40:", do: func(l *Loader, sys string) []error { return l.Hardware(sys, Late) },
+			want: []string{"sdhci_acpi", "ahci"}},
 		{name: "by alias, once", do: func(l *Loader, _ string) []error { return []error{l.Load("crypto-crc32c"), l.Load("crc32c_generic")} },
 			want: []string{"crc32c_generic"}},
 		{name: "unknown", do: func(l *Loader, _ string) []error { return []error{l.Load("zfs")} },
 			errs: []string{"load module zfs: not in the image; add it to buildroot/modules.txt"}},
+		{name: "built in", do: func(l *Loader, _ string) []error { return []error{l.Load("i6300esb")} }},
 		{name: "a soft dependency may fail", fail: []string{"crc32c_generic"}, do: func(l *Loader, _ string) []error { return l.Boot() },
 			want: []string{"nf_tables"}},
 		{name: "one that fails does not stop the others", fail: []string{"virtio_net", "virtio"}, do: func(l *Loader, sys string) []error { return l.Hardware(sys, Hardware) },
@@ -144,6 +150,9 @@ func TestLoader(t *testing.T) {
 			}
 			m.device("0000:00:03.0", "pci:v00001AF4d00001041sv00001AF4sd00001041bc02sc00i00")
 			m.device("0000:00:1f.2", "pci:v00008086d00002922sv00001AF4sd00001100bc01sc06i01")
+			if tt.acpi != "" {
+				m.device("80860F14:00", tt.acpi)
+			}
 			l := open(t, m)
 			var errs []string
 			for _, err := range tt.do(l, m.sys) {

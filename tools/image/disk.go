@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/twinkeep/twinkeep/firmware/upgrade"
 	"github.com/twinkeep/twinkeep/firmware/upgrade/bundle"
@@ -70,6 +71,9 @@ func (b *build) identify(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := b.dateOfSources(ctx); err != nil {
+		return err
+	}
 	b.release.Board = b.board
 	const name = "etc/os-release"
 	base, err := os.ReadFile(filepath.Join(b.buildroot, name))
@@ -77,6 +81,26 @@ func (b *build) identify(ctx context.Context) error {
 		return err
 	}
 	b.overrides[name] = b.release.Marshal(base)
+	return nil
+}
+
+// dateOfSources is SOURCE_DATE_EPOCH (reproducible-builds.org), else the time of
+// the commit. Outside a clone it stays unknown.
+func (b *build) dateOfSources(ctx context.Context) error {
+	text := os.Getenv("SOURCE_DATE_EPOCH")
+	if text == "" {
+		out, err := exec.CommandContext(ctx, "git", "log", "-1", "--format=%ct").Output()
+		if err != nil {
+			b.progress("the date of the sources is unknown, and so the firmware's: set SOURCE_DATE_EPOCH")
+			return nil
+		}
+		text = strings.TrimSpace(string(out))
+	}
+	seconds, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return fmt.Errorf("SOURCE_DATE_EPOCH=%q: want seconds since 1970", text)
+	}
+	b.date = time.Unix(seconds, 0).UTC()
 	return nil
 }
 
@@ -249,6 +273,8 @@ func (b *build) assemble(fs *rootfs, boot *kernel.Package, vmlinuz []byte, key e
 		{Path: "/EFI/BOOT/BOOTX64.EFI", Data: loader},
 		{Path: "/loader/loader.conf", Data: []byte(loaderConf)},
 		{Path: upgrade.EntriesDir + "/" + first.Name(), Data: first.Content()},
+		{Path: upgrade.EntriesDir + "/" + upgrade.A.Failsafe(), Data: upgrade.A.FailsafeEntry()},
+		{Path: upgrade.EntriesDir + "/" + upgrade.B.Failsafe(), Data: upgrade.B.FailsafeEntry()},
 		{Path: upgrade.A.Image(), Data: o.uki},
 	}, enrol...)
 	var up bytes.Buffer
@@ -343,7 +369,14 @@ func (b *build) writeDisk(o *output, fs *rootfs, tree *kernel.Tree, boot, fsck *
 // sbom lists what the image is made of.
 func (b *build) sbom(fs *rootfs, tree *kernel.Tree, boot, fsck *kernel.Package) ([]byte, error) {
 	d := sbom.Document{Name: "twinkeep-" + b.board, Version: b.release.Version, Created: b.release.Revision}
-	d.Debian(tree.Package, tree.Version, "GPL-2.0-only")
+	if !b.date.IsZero() {
+		d.Created = uint64(b.date.Unix())
+	}
+	if tree.Built != "" {
+		d.DebianSource(tree.Package, tree.Version, "GPL-2.0-only", tree.Built)
+	} else {
+		d.Debian(tree.Package, tree.Version, "GPL-2.0-only")
+	}
 	d.Debian(boot.Name, boot.Version, "LGPL-2.1-or-later")
 	d.Debian(fsck.Name, fsck.Version, "GPL-2.0-only")
 	for _, name := range []string{"init", "bin/twinkeep", "bbin/bb"} {

@@ -1,9 +1,11 @@
 // Command image builds what a gateway boots: a kernel from a Debian or Ubuntu
-// package, and an initramfs with PID 1, the product, its kernel modules and the
-// rescue commands. It needs no root.
+// package or one of our own, and an initramfs with PID 1, the product, its
+// kernel modules and the rescue commands. It needs no root.
 //
 //	go run ./tools/image pieces --board qemu-x86_64 --out build/image
 //	go run ./tools/image disk --board generic-x86_64 --out build/disk
+//	go run ./tools/image kernel            our own kernel, into the cache; --kernel own puts it into an image
+//	go run ./tools/image check-kernel      only its configuration
 package main
 
 import (
@@ -39,8 +41,9 @@ func run(ctx context.Context, args []string) error {
 	fs.StringVar(&b.board, "board", "generic-x86_64", "board the image is for")
 	fs.StringVar(&b.out, "out", "build/image", "folder for the result")
 	fs.StringVar(&b.cache, "cache", "build/cache", "folder for downloads and built commands")
-	fs.StringVar(&b.buildroot, "buildroot", "buildroot", "folder with modules.txt, commands.txt, layout.txt")
-	fs.StringVar(&b.kernel, "kernel", "linux-image-amd64", "kernel `package`; a meta package is followed (linux-image-cloud-amd64: virtual machines only)")
+	fs.StringVar(&b.buildroot, "buildroot", "buildroot", "folder with modules.txt, commands.txt, layout.txt, kernel.config")
+	fs.StringVar(&b.kernel, "kernel", "", "kernel `package`, by default linux-image-amd64 or -arm64 as the board wants; a meta package is followed (linux-image-cloud-amd64: virtual machines only); own: built from kernel.config")
+	fs.IntVar(&b.jobs, "jobs", 0, "compilers at a time for our own kernel; the default is one per processor")
 	fs.StringVar(&b.twinkeep, "twinkeep", "", "take this `program` as /bin/twinkeep instead of building ./firmware/twinkeep")
 	fs.BoolVar(&b.verify, "verify", false, "build a second time from nothing and compare")
 	fs.StringVar(&b.release.Version, "version", "", "version for people; the default is git describe")
@@ -54,6 +57,12 @@ func run(ctx context.Context, args []string) error {
 	if fs.NArg() > 0 {
 		return fmt.Errorf("unexpected argument %q", fs.Arg(0))
 	}
+	switch what {
+	case "kernel":
+		return b.ownKernel(ctx)
+	case "check-kernel":
+		return b.own().Check(ctx)
+	}
 	if err := b.identify(ctx); err != nil {
 		return err
 	}
@@ -63,5 +72,5 @@ func run(ctx context.Context, args []string) error {
 	case "disk":
 		return b.image(ctx)
 	}
-	return fmt.Errorf("%q is neither pieces (kernel and initramfs) nor disk (the image of a disk and its upgrade file)", what)
+	return fmt.Errorf("%q is not one of pieces (kernel and initramfs), disk (the image of a disk and its upgrade file), kernel and check-kernel (our own kernel)", what)
 }

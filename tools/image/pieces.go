@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,10 +25,13 @@ import (
 type build struct {
 	board, out, cache, buildroot string
 	kernel, twinkeep             string
+	jobs                         int
 	verify                       bool
 	begin                        time.Time
+	date                         time.Time // of the sources; zero when unknown
 	release                      upgrade.Release
 	disk                         diskOptions
+	target                       target
 	overrides                    map[string][]byte // content of files of buildroot, by their name there
 }
 
@@ -69,14 +73,48 @@ func (b *build) progress(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, "[%5.1fs] %s\n", time.Since(b.begin).Seconds(), fmt.Sprintf(format, args...))
 }
 
+// kernelOwn is --kernel for a kernel that is built here.
+const kernelOwn = "own"
+
+func (b *build) own() *kernel.Own {
+	return &kernel.Own{Cache: b.cache, Fragment: filepath.Join(b.buildroot, "kernel.config"), Jobs: b.jobs, Progress: b.progress}
+}
+
+// ownKernel builds our own kernel into the cache.
+func (b *build) ownKernel(ctx context.Context) error {
+	own := b.own()
+	tree, err := own.Build(ctx)
+	if err != nil {
+		return err
+	}
+	if b.verify {
+		b.progress("building it a second time from nothing")
+		if err := own.Verify(ctx); err != nil {
+			return err
+		}
+		b.progress("both builds are the same")
+	}
+	b.progress("done: %s, %s", tree.Vmlinuz(), tree.Built)
+	return nil
+}
+
 // kernelTree finds the kernel and checks that it has what the product needs.
 func (b *build) kernelTree(ctx context.Context) (*kernel.Tree, []byte, error) {
 	// One image serves every board of its architecture, PID 1 finds out which
 	// it is on; the name is recorded, and must be one that exists.
-	if _, err := board.Named(b.board); err != nil {
+	if err := b.chooseTarget(ctx); err != nil {
 		return nil, nil, err
 	}
-	tree, err := kernel.Fetch(ctx, b.cache, b.kernel, b.progress)
+	var tree *kernel.Tree
+	var err error
+	if b.kernel == kernelOwn {
+		if b.target.uname != "x86_64" {
+			return nil, nil, fmt.Errorf("our own kernel is for x86_64, board %s is %s: leave KERNEL out", b.board, b.target.uname)
+		}
+		tree, err = b.own().Build(ctx)
+	} else {
+		tree, err = kernel.Fetch(ctx, b.cache, b.kernel, b.progress)
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -173,6 +211,9 @@ func (b *build) pieces(ctx context.Context) error {
 
 // vmlinux returns the uncompressed kernel, from the cache if it is there.
 func (b *build) vmlinux(ctx context.Context, tree *kernel.Tree, vmlinuz []byte) ([]byte, error) {
+	if b.target.uname != "x86_64" {
+		return vmlinuz, nil // QEMU's other machines have no faster way in
+	}
 	sum := sha256.Sum256(vmlinuz)
 	cached := filepath.Join(b.cache, fmt.Sprintf("vmlinux-%x", sum[:8]))
 	if data, err := os.ReadFile(cached); err == nil {
@@ -237,6 +278,13 @@ func (b *build) addModules(ctx context.Context, fs *rootfs, tree *kernel.Tree) e
 	if err != nil {
 		return fmt.Errorf("%s: %w", list, err)
 	}
+	boards, err := b.boardModules(wanted)
+	if err != nil {
+		return err
+	}
+	if wanted, err = b.present(tree.Modules(), wanted, boards); err != nil {
+		return err
+	}
 	sel, err := kernel.Select(ctx, tree.Modules(), wanted)
 	if err != nil {
 		return fmt.Errorf("%s: %w", list, err)
@@ -251,12 +299,39 @@ func (b *build) addModules(ctx context.Context, fs *rootfs, tree *kernel.Tree) e
 	for _, m := range sel.Index {
 		fs.modules = append(fs.modules, m.Name)
 	}
+	for _, name := range sel.Builtin {
+		sel.Index = append(sel.Index, module.Module{Name: name, Kind: module.Builtin, File: "-"})
+	}
 	var index bytes.Buffer
 	if _, err := sel.Index.WriteTo(&index); err != nil {
 		return err
 	}
 	b.progress("%d modules, %.1f MB; built into the kernel: %s", len(sel.Files), mb(fs.size["modules"]), strings.Join(sel.Builtin, " "))
 	return fs.archive.File(module.IndexPath, 0o644, index.Bytes())
+}
+
+// boardModules gives what the board files of this architecture name besides the list: one image serves them all.
+func (b *build) boardModules(wanted []kernel.Wanted) (out []kernel.Wanted, err error) {
+	boards, err := board.All()
+	if err != nil {
+		return nil, err
+	}
+	known := make(map[string]bool)
+	for _, w := range wanted {
+		known[w.Name] = true
+	}
+	for _, o := range boards {
+		if o.Arch != b.target.uname {
+			continue
+		}
+		for _, m := range slices.Concat(o.Modules, o.Watchdog) {
+			if name := module.Normal(m); !known[name] {
+				known[name] = true
+				out = append(out, kernel.Wanted{Kind: module.Demand, Name: name})
+			}
+		}
+	}
+	return out, nil
 }
 
 // sizes is the table for people.
@@ -271,8 +346,10 @@ func (fs *rootfs) sizes(vmlinuz, packed, vmlinux int64) string {
 		row("  "+k, fs.size[k])
 	}
 	row("  all", fs.archive.Size())
-	s.WriteString("for QEMU, without compression:\n")
-	row("  vmlinux (PVH)", vmlinux)
+	if vmlinux > 0 {
+		s.WriteString("for QEMU, without compression:\n")
+		row("  vmlinux (PVH)", vmlinux)
+	}
 	return s.String()
 }
 

@@ -15,14 +15,18 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/twinkeep/twinkeep/tools/image/initramfs"
 )
 
 const (
+	// buildDate is the variable that a licence is compared with.
+	buildDate       = "github.com/twinkeep/twinkeep/firmware/license.BuildDate"
 	initPackage     = "github.com/twinkeep/twinkeep/init"
 	twinkeepPackage = "github.com/twinkeep/twinkeep/firmware/twinkeep"
 	urootCommands   = "github.com/u-root/u-root/cmds/"
+	makebbPackage   = "github.com/u-root/gobusybox/src/cmd/makebb"
 	// buildTags of the rescue commands. goshsmall: the shell reads lines from
 	// the terminal as they are. Its line editor asks the terminal for colours
 	// first, and on a serial line where nothing answers that takes ten seconds.
@@ -63,21 +67,35 @@ func (b *build) goBuild(ctx context.Context, env []string, pkg string) ([]byte, 
 	}
 	defer os.RemoveAll(dir)
 	out := filepath.Join(dir, "program")
-	if err := goTool(ctx, "", env, "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid= -X main.version="+b.release.Version, "-o", out, pkg); err != nil {
+	if err := b.goTool(ctx, "", env, "build", "-trimpath", "-buildvcs=false", "-ldflags="+b.ldflags(), "-o", out, pkg); err != nil {
 		return nil, err
 	}
 	return os.ReadFile(out)
 }
 
+// ldflags name the release and the day of its sources.
+func (b *build) ldflags() string {
+	flags := "-s -w -buildid= -X main.version=" + b.release.Version
+	if !b.date.IsZero() {
+		flags += " -X " + buildDate + "=" + b.date.Format(time.DateOnly)
+	}
+	return flags
+}
+
 // goTool runs the go command for the target, in dir, with more environment.
-func goTool(ctx context.Context, dir string, env []string, args ...string) error {
-	cmd := exec.CommandContext(ctx, "go", args...)
+func (b *build) goTool(ctx context.Context, dir string, env []string, args ...string) error {
+	return runFor(ctx, b.target.golang, dir, env, "go", args...)
+}
+
+// runFor runs a program in the environment in which Go builds for an architecture.
+func runFor(ctx context.Context, arch, dir string, env []string, name string, args ...string) error {
+	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = dir
-	cmd.Env = append(append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64", "GOWORK=off"), env...)
+	cmd.Env = append(append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch, "GOWORK=off"), env...)
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
 	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("go %s: %w\n%s", strings.Join(args[:min(2, len(args))], " "), err, said.Bytes())
+		return fmt.Errorf("%s %s: %w\n%s", filepath.Base(name), strings.Join(args[:min(2, len(args))], " "), err, said.Bytes())
 	}
 	return nil
 }
@@ -103,6 +121,9 @@ func (b *build) addCommands(ctx context.Context, fs *rootfs, env []string) error
 
 	key := sha256.New()
 	fmt.Fprintln(key, runtime.Version(), buildTags)
+	if b.target.golang != "amd64" {
+		fmt.Fprintln(key, b.target.golang)
+	}
 	for _, name := range []string{"commands.txt", "go.mod", "go.sum"} {
 		data, err := os.ReadFile(filepath.Join(b.buildroot, name))
 		if err != nil {
@@ -141,8 +162,13 @@ func (b *build) makebb(ctx context.Context, env, paths []string) ([]byte, error)
 	}
 	defer os.RemoveAll(dir)
 	out := filepath.Join(dir, "bb")
-	args := append([]string{"tool", "makebb", "-go-build-tags", buildTags, "-o", out}, paths...)
-	if err := goTool(ctx, b.buildroot, env, args...); err != nil {
+	// Built first: go tool would build makebb itself for the target.
+	makebb := filepath.Join(dir, "makebb")
+	if err := runFor(ctx, runtime.GOARCH, b.buildroot, env, "go", "build", "-o", makebb, makebbPackage); err != nil {
+		return nil, err
+	}
+	args := append([]string{"-go-build-tags", buildTags, "-o", out}, paths...)
+	if err := runFor(ctx, b.target.golang, b.buildroot, env, makebb, args...); err != nil {
 		return nil, err
 	}
 	return os.ReadFile(out)

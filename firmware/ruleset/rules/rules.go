@@ -83,11 +83,14 @@ var Essential6 = []uint8{130, 131, 132, 133, 134, 135, 136, 143}
 // LinkLocal is where neighbour discovery comes from, in every zone.
 var LinkLocal = RangeOf(netip.MustParsePrefix("fe80::/10"))
 
-// PeerPort is that of CCP (ha/ccp), which members exchange on all their interfaces.
-const PeerPort = 8116
-
-// PolicyPort is the TCP port of the peer API (firmware/peerapi), by which members get and install policies.
-const PolicyPort = 8118
+// Ports that members reach each other by on all their interfaces.
+const (
+	PeerPort = 8116 // UDP: CCP (ha/ccp)
+	SyncPort = 8117 // UDP and TCP: beacons and stream of state sync (ha/statesync/link)
+	// PolicyPort is that by which members get and install policies, TCP (firmware/peerapi). 8118 is that of upgrades, on the
+	// sync interface only.
+	PolicyPort = 8119
+)
 
 // HasPorts reports whether a protocol has ports where TCP has them.
 func HasPorts(proto uint8) bool {

@@ -244,6 +244,21 @@ func (v Volume) Apply(ops []upgrade.Op) error {
 	return nil
 }
 
+// Failsafe writes the failsafe entries that are missing: disks of older releases
+// have none.
+func (v Volume) Failsafe() error {
+	for _, s := range []upgrade.Slot{upgrade.A, upgrade.B} {
+		name := v.path(upgrade.EntriesDir + "/" + s.Failsafe())
+		if _, err := os.Stat(name); !errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err := v.Apply([]upgrade.Op{{Kind: upgrade.WriteEntry, Name: s.Failsafe(), Data: s.FailsafeEntry()}}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (v Volume) apply(op upgrade.Op) error {
 	switch op.Kind {
 	case upgrade.RemoveEntry:

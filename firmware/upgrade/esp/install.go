@@ -1,69 +1,22 @@
 package esp
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
-	"strings"
 
 	"github.com/twinkeep/twinkeep/firmware/secureboot"
 	"github.com/twinkeep/twinkeep/firmware/upgrade"
 	"github.com/twinkeep/twinkeep/firmware/upgrade/bundle"
+	"github.com/twinkeep/twinkeep/firmware/upgrade/source"
 )
-
-// Source is an upgrade file that is open.
-type Source struct {
-	io.ReadCloser
-	// Size of the whole file; -1 when it is not known (a block device, a download
-	// without a length).
-	Size int64
-}
-
-// OpenSource opens a file, a block device that a file was written to, or an
-// http(s) URL. The transport need not be trusted: the file is signed.
-func OpenSource(ctx context.Context, name string) (*Source, error) {
-	if strings.HasPrefix(name, "http://") || strings.HasPrefix(name, "https://") {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, name, nil)
-		if err != nil {
-			return nil, err
-		}
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			return nil, err
-		}
-		if resp.StatusCode != http.StatusOK {
-			resp.Body.Close()
-			return nil, fmt.Errorf("%s: %s", name, resp.Status)
-		}
-		return &Source{resp.Body, resp.ContentLength}, nil
-	}
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	st, err := f.Stat()
-	if err != nil {
-		f.Close()
-		return nil, err
-	}
-	switch {
-	case st.Mode().IsRegular():
-		return &Source{f, st.Size()}, nil
-	case st.IsDir():
-		f.Close()
-		return nil, fmt.Errorf("%s is a folder, not an upgrade file", name)
-	}
-	return &Source{f, -1}, nil
-}
 
 // Install proves an upgrade file, checks that it belongs on this box, writes it
 // beside the slots, and puts it into the idle slot for one trial boot. Whatever
 // is wrong with the file is found before the idle slot is touched.
-func (s *System) Install(src *Source, force bool, progress func(done, all int64)) (upgrade.Candidate, error) {
-	keys, err := Keys()
+func (s *System) Install(src *source.Source, force bool, progress func(done, all int64)) (upgrade.Candidate, error) {
+	keys, err := s.place.Keys()
 	if err != nil {
 		return upgrade.Candidate{}, err
 	}

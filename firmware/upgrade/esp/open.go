@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -29,12 +31,23 @@ type System struct {
 	Volume
 	Box   upgrade.Box
 	Disk  data.Disk
+	place Place
 	close func() error
 }
 
+// Place is where the slots are: the box that runs, which is the zero value, or a
+// folder that stands for one (folder.go).
+type Place struct{ Root string }
+
+// Open opens the running box.
+func Open() (*System, error) { return Place{}.Open() }
+
 // Open mounts the partition of the running box and reads what is there. Only one
 // at a time has it open. Close it.
-func Open() (_ *System, err error) {
+func (p Place) Open() (_ *System, err error) {
+	if p.Root != "" {
+		return p.openFolder()
+	}
 	d, err := data.Read()
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, ErrNoDisk
@@ -42,7 +55,7 @@ func Open() (_ *System, err error) {
 	if err != nil {
 		return nil, err
 	}
-	lock, err := os.OpenFile(lockFile, os.O_CREATE|os.O_RDWR, 0o600)
+	lock, err := openLock(lockFile)
 	if err != nil {
 		return nil, err
 	}
@@ -51,9 +64,6 @@ func Open() (_ *System, err error) {
 			lock.Close()
 		}
 	}()
-	if err := takeLock(lock); err != nil {
-		return nil, err
-	}
 	if err := os.MkdirAll(Mountpoint, 0o700); err != nil {
 		return nil, err
 	}
@@ -66,7 +76,7 @@ func Open() (_ *System, err error) {
 	if err := unix.Mount(d.ESP, Mountpoint, "vfat", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC|unix.MS_NOATIME, "umask=0077,iocharset=iso8859-1,shortname=mixed"); err != nil {
 		return nil, fmt.Errorf("mount the EFI system partition %s: %w", d.ESP, err)
 	}
-	s := &System{Volume: Volume{Mountpoint}, Disk: d}
+	s := &System{Volume: Volume{Mountpoint}, Disk: d, place: p}
 	s.close = func() error {
 		return errors.Join(s.sync(), unix.Unmount(Mountpoint, 0), lock.Close())
 	}
@@ -79,6 +89,18 @@ func Open() (_ *System, err error) {
 // lockPatience is how long another one may have the partition open. Looking at
 // it takes a moment, an installation a minute.
 const lockPatience = 10 * time.Second
+
+func openLock(name string) (*os.File, error) {
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := takeLock(f); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
 
 func takeLock(f *os.File) error {
 	for end := time.Now().Add(lockPatience); ; time.Sleep(100 * time.Millisecond) {
@@ -103,26 +125,60 @@ func (s *System) Close() error {
 }
 
 func (s *System) read() error {
-	text, err := os.ReadFile(upgrade.ReleaseFile)
-	if err != nil {
+	var entry string
+	if s.place.Root == "" {
+		text, err := os.ReadFile(upgrade.ReleaseFile)
+		if err != nil {
+			return err
+		}
+		if s.Box.Release, err = upgrade.ParseRelease(text); err != nil {
+			return err
+		}
+		info, err := loader.Read(loader.Vars)
+		if err != nil {
+			return err
+		}
+		entry = info.Entry
+	} else if err := s.readFolder(&entry); err != nil {
 		return err
 	}
-	if s.Box.Release, err = upgrade.ParseRelease(text); err != nil {
-		return err
-	}
+	var err error
 	if s.Box.Table, err = s.Volume.Table(); s.Box.Table == nil && err != nil {
 		return err
 	}
-	info, err := loader.Read(loader.Vars)
-	s.Box.Running = s.Volume.Running(info.Entry, s.Box.Release)
-	return err
+	s.Box.Running = s.Volume.Running(entry, s.Box.Release)
+	return nil
 }
 
 // Keys are the public keys that upgrade files must be signed with.
-func Keys() ([]ed25519.PublicKey, error) {
-	text, err := os.ReadFile(upgrade.KeysFile)
+func (p Place) Keys() ([]ed25519.PublicKey, error) {
+	name := upgrade.KeysFile
+	if p.Root != "" {
+		name = filepath.Join(p.Root, folderKeys)
+	}
+	text, err := os.ReadFile(name)
 	if err != nil {
 		return nil, fmt.Errorf("keys for upgrades: %w", err)
 	}
 	return bundle.ParseKeys(string(text))
+}
+
+// BootID is another one after every start of the machine.
+func (p Place) BootID() (string, error) {
+	name := "/proc/sys/kernel/random/boot_id"
+	if p.Root != "" {
+		name = filepath.Join(p.Root, folderBoot)
+	}
+	text, err := os.ReadFile(name)
+	return strings.TrimSpace(string(text)), err
+}
+
+// Counted tells whether the running image was started on trial; the entries on
+// the disk tell whether it still is.
+func (p Place) Counted() (known, counted bool) {
+	if p.Root != "" {
+		return false, false
+	}
+	info, err := loader.Read(loader.Vars)
+	return err == nil && info.Entry != "", info.CountPath != ""
 }

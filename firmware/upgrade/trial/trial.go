@@ -7,20 +7,28 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/twinkeep/twinkeep/firmware/api"
 	"github.com/twinkeep/twinkeep/firmware/upgrade/esp"
-	"github.com/twinkeep/twinkeep/init/loader"
+	"github.com/twinkeep/twinkeep/ha/member"
 	"github.com/twinkeep/twinkeep/init/supervise"
 )
 
 // HealthyFor is how long the box must have been healthy without a break.
 const HealthyFor = 60 * time.Second
 
-// ConfirmedFile tells PID 1 that the trial is over (init/disk.go).
-const ConfirmedFile = "/run/twinkeep/confirmed"
+// ConfirmedFile in the run directory tells PID 1 that the trial is over
+// (init/disk.go).
+const ConfirmedFile = "confirmed"
+
+// Box is the box whose image may be on trial.
+type Box struct {
+	Place  esp.Place
+	RunDir string
+}
 
 // Health says whether the box does its work, and if not, why.
 type Health interface {
@@ -69,26 +77,35 @@ func (m Member) Healthy() (bool, string) {
 	if err != nil {
 		return false, err.Error()
 	}
-	return Fit(s.State, s.ConfigError, s.Problems)
+	return Fit(s)
 }
 
-// Fit judges the state of a member of a cluster.
-func Fit(state, configError string, problems []string) (bool, string) {
+// Fit judges the state of a member of a cluster: ACTIVE or STANDBY, in sync, and
+// every critical device ok, the policy's too.
+func Fit(s member.Status) (bool, string) {
 	switch {
-	case configError != "":
-		return false, configError
-	case len(problems) > 0:
-		return false, strings.Join(problems, "; ")
-	case state != "ACTIVE" && state != "STANDBY":
-		return false, "the member is " + state
+	case s.ConfigError != "":
+		return false, s.ConfigError
+	case len(s.Problems) > 0:
+		return false, strings.Join(s.Problems, "; ")
+	case s.State != "ACTIVE" && s.State != "STANDBY":
+		return false, "the member is " + s.State
 	}
-	return true, "the member is " + state
+	for _, d := range s.Devices {
+		if d.State != "ok" {
+			return false, strings.TrimRight(d.Name+": "+d.State+": "+d.Text, ": ")
+		}
+	}
+	if !s.InSync {
+		return false, "the member is " + s.State + " and not in sync"
+	}
+	return true, "the member is " + s.State + " and in sync"
 }
 
 // Run waits until the trial has been passed, and confirms it. It returns at once
 // when the running image is not on trial.
-func Run(ctx context.Context, h Health, healthyFor time.Duration, log func(format string, args ...any)) error {
-	on, err := onTrial()
+func (b Box) Run(ctx context.Context, h Health, healthyFor time.Duration, log func(format string, args ...any)) error {
+	on, err := b.OnTrial()
 	if err != nil || !on {
 		return err
 	}
@@ -102,7 +119,7 @@ func Run(ctx context.Context, h Health, healthyFor time.Duration, log func(forma
 			last = why
 		}
 		if j.Step(supervise.Uptime(), ok) {
-			return Confirm(log)
+			return b.Confirm(log)
 		}
 		select {
 		case <-ctx.Done():
@@ -112,13 +129,14 @@ func Run(ctx context.Context, h Health, healthyFor time.Duration, log func(forma
 	}
 }
 
-func onTrial() (bool, error) {
+// OnTrial tells whether the running image waits for its confirmation.
+func (b Box) OnTrial() (bool, error) {
 	// The loader says whether it counted; where its variables cannot be read the
 	// entries on the disk do.
-	if info, err := loader.Read(loader.Vars); err == nil && info.Entry != "" && info.CountPath == "" {
+	if known, counted := b.Place.Counted(); known && !counted {
 		return false, nil
 	}
-	s, err := esp.Open()
+	s, err := b.Place.Open()
 	if err != nil {
 		return false, err
 	}
@@ -127,8 +145,8 @@ func onTrial() (bool, error) {
 }
 
 // Confirm makes the running image permanent. Without a trial it says so.
-func Confirm(log func(format string, args ...any)) error {
-	s, err := esp.Open()
+func (b Box) Confirm(log func(format string, args ...any)) error {
+	s, err := b.Place.Open()
 	if err != nil {
 		return err
 	}
@@ -141,8 +159,11 @@ func Confirm(log func(format string, args ...any)) error {
 	if err := s.Apply(ops); err != nil {
 		return fmt.Errorf("confirm the image in slot %s: %w", s.Box.Running, err)
 	}
-	if err := os.WriteFile(ConfirmedFile, nil, 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(b.RunDir, ConfirmedFile), nil, 0o644); err != nil {
 		return err
+	}
+	if err := s.Failsafe(); err != nil {
+		log("the failsafe entries of the boot menu: %v", err) // the image is permanent all the same
 	}
 	log("the image in slot %s is permanent now: %v", s.Box.Running, s.Box.Release)
 	return nil

@@ -1,8 +1,17 @@
 package trial
 
 import (
+	"bytes"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/twinkeep/twinkeep/firmware/upgrade/esp/esptest"
+	"github.com/twinkeep/twinkeep/firmware/upgrade/source"
+	"github.com/twinkeep/twinkeep/ha/member"
 )
 
 func TestJudge(t *testing.T) {
@@ -19,21 +28,65 @@ func TestJudge(t *testing.T) {
 }
 
 func TestFit(t *testing.T) {
+	good := func(state string) member.Status {
+		return member.Status{State: state, InSync: true, Devices: []member.DeviceStatus{{Name: "Policy", State: "ok"}}}
+	}
+	with := func(change func(*member.Status)) member.Status {
+		s := good("STANDBY")
+		change(&s)
+		return s
+	}
 	for _, tt := range []struct {
-		state, config string
-		problems      []string
-		want          bool
-		why           string
+		s    member.Status
+		want bool
+		why  string
 	}{
-		{"ACTIVE", "", nil, true, "the member is ACTIVE"},
-		{"STANDBY", "", nil, true, "the member is STANDBY"},
-		{"ACTIVE!", "", nil, false, "the member is ACTIVE!"},
-		{"INIT", "", nil, false, "the member is INIT"},
-		{"ACTIVE", "", []string{"interface G1: no carrier"}, false, "interface G1: no carrier"},
-		{"DOWN", "line 3: no such key", nil, false, "line 3: no such key"},
+		{good("ACTIVE"), true, "the member is ACTIVE and in sync"},
+		{good("STANDBY"), true, "the member is STANDBY and in sync"},
+		{good("ACTIVE!"), false, "the member is ACTIVE!"},
+		{good("INIT"), false, "the member is INIT"},
+		{with(func(s *member.Status) { s.Problems = []string{"interface G1: no carrier"} }), false, "interface G1: no carrier"},
+		{with(func(s *member.Status) { s.ConfigError = "line 3: no such key" }), false, "line 3: no such key"},
+		{with(func(s *member.Status) { s.InSync = false }), false, "the member is STANDBY and not in sync"},
+		{with(func(s *member.Status) { s.Devices[0].State, s.Devices[0].Text = "init", "revision 7 is fetched" }), false, "Policy: init: revision 7 is fetched"},
+		{with(func(s *member.Status) { s.Devices[0].State = "problem" }), false, "Policy: problem"},
 	} {
-		if ok, why := Fit(tt.state, tt.config, tt.problems); ok != tt.want || why != tt.why {
-			t.Errorf("%s: %t, %q", tt.state, ok, why)
+		if ok, why := Fit(tt.s); ok != tt.want || why != tt.why {
+			t.Errorf("%+v: %t, %q", tt.s, ok, why)
 		}
+	}
+}
+
+// TestConfirm: the image of a folder that stands for a box is kept, and PID 1 is told.
+func TestConfirm(t *testing.T) {
+	f := esptest.New(t, t.TempDir(), esptest.Release(1))
+	b := Box{Place: f.Place(), RunDir: t.TempDir()}
+	if on, err := b.OnTrial(); on || err != nil {
+		t.Fatal(on, err)
+	}
+	sys, err := b.Place.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := esptest.Bundle(t, esptest.Release(2), 0)
+	if _, err := sys.Install(&source.Source{ReadCloser: io.NopCloser(bytes.NewReader(file)), Size: int64(len(file))}, false, nil); err != nil {
+		t.Fatal(err)
+	}
+	sys.Close()
+	f.Start()
+	if on, err := b.OnTrial(); !on || err != nil {
+		t.Fatal(on, err)
+	}
+	if err := b.Confirm(t.Logf); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(b.RunDir, ConfirmedFile)); err != nil {
+		t.Error(err)
+	}
+	if r := f.Start(); r != esptest.Release(2) {
+		t.Errorf("%v", r)
+	}
+	if list := f.List(); !strings.Contains(list, "failsafe-b.conf") {
+		t.Errorf("no failsafe entry:\n%s", list)
 	}
 }

@@ -16,6 +16,8 @@ const (
 	ctaNATSrc      = 6
 	ctaTimeout     = 7
 	ctaMark        = 8
+	ctaCountOrig   = 9
+	ctaCountReply  = 10
 	ctaNATDst      = 13
 	ctaTupleMaster = 14
 	ctaSeqAdjOrig  = 15
@@ -65,6 +67,8 @@ const (
 	ctaNATv6Max      = 5
 	ctaProtoNATMin   = 1
 	ctaProtoNATMax   = 2
+	ctaCountPackets  = 1
+	ctaCountBytes    = 2
 	ctaExpectMaster  = 1
 	ctaExpectTuple   = 2
 	ctaExpectMask    = 3
@@ -143,6 +147,14 @@ func (a *attrs) u32() uint32 {
 		return 0
 	}
 	return binary.BigEndian.Uint32(a.data)
+}
+
+func (a *attrs) u64() uint64 {
+	if len(a.data) < 8 {
+		a.bad = true
+		return 0
+	}
+	return binary.BigEndian.Uint64(a.data)
 }
 
 // text reads a string that may end with NUL.

@@ -53,38 +53,73 @@ func (d *Dump) request() error {
 
 // Next appends the entries of the next piece to out. done means that there are no more; out may have some all the same.
 func (d *Dump) Next(out []statesync.Event) (entries []statesync.Event, done bool, err error) {
+	err = d.piece(func(m *message) error {
+		out = append(out, statesync.Event{})
+		ok, err := parseEvent(m, &out[len(out)-1])
+		if !ok {
+			out = out[:len(out)-1]
+		}
+		return err
+	})
+	return out, d.done, err
+}
+
+// Counters of one direction of a connection; 0 where the kernel does not count (nf_conntrack_acct).
+type Counters struct{ Packets, Bytes uint64 }
+
+// Each calls f for every connection to the end of the table, or until f is false. The flow is f's for the call only.
+func (d *Dump) Each(f func(flow *statesync.Flow, orig, reply Counters) bool) error {
+	var e statesync.Event
+	var count [2]Counters
+	more := true
+	for !d.done && more {
+		err := d.piece(func(m *message) error {
+			ok, err := parseEvent(m, &e)
+			if ok && more {
+				parseCounters(m.body[genLen:], &count)
+				more = f(&e.Flow, count[0], count[1])
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// piece reads one and calls f for each of its messages.
+func (d *Dump) piece(f func(*message) error) error {
 	if d.done {
-		return out, true, nil
+		return nil
 	}
 	var n int
+	var err error
 	for {
 		if n, _, err = unix.Recvfrom(d.fd, d.buf, 0); !errors.Is(err, unix.EINTR) {
 			break
 		}
 	}
 	if err != nil {
-		return out, false, fmt.Errorf("read the connection table: %w", err)
+		return fmt.Errorf("read the connection table: %w", err)
 	}
 	for data := d.buf[:n]; len(data) > 0; {
 		var m message
 		if m, data, err = nextMessage(data); err != nil {
-			return out, false, err
+			return err
 		}
 		switch m.kind {
 		case unix.NLMSG_DONE:
 			d.done = true
-			return out, true, nil
+			return nil
 		case unix.NLMSG_ERROR:
-			return out, false, fmt.Errorf("read the connection table: %w", errnoOf(m.body))
+			return fmt.Errorf("read the connection table: %w", errnoOf(m.body))
 		}
-		out = append(out, statesync.Event{})
-		if ok, err := parseEvent(&m, &out[len(out)-1]); err != nil {
-			return out, false, err
-		} else if !ok {
-			out = out[:len(out)-1]
+		if err := f(&m); err != nil {
+			return err
 		}
 	}
-	return out, false, nil
+	return nil
 }
 
 // Close ends the dump.

@@ -263,3 +263,22 @@ func intern(b []byte) string {
 	}
 	return string(b)
 }
+
+// parseCounters reads how much has passed in either direction.
+func parseCounters(b []byte, out *[2]Counters) {
+	*out = [2]Counters{}
+	for a := (attrs{b: b}); a.next(); {
+		if a.kind != ctaCountOrig && a.kind != ctaCountReply {
+			continue
+		}
+		c := &out[a.kind-ctaCountOrig]
+		for in := (attrs{b: a.data}); in.next(); {
+			switch in.kind {
+			case ctaCountPackets:
+				c.Packets = in.u64()
+			case ctaCountBytes:
+				c.Bytes = in.u64()
+			}
+		}
+	}
+}

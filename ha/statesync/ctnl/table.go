@@ -14,8 +14,7 @@ import (
 	"github.com/twinkeep/twinkeep/ha/statesync"
 )
 
-// Table changes the kernel's connection table. It implements statesync.Kernel. It must not be used from two
-// goroutines at once.
+// Table changes the kernel's connection table. It must not be used from two goroutines at once, but for Size.
 type Table struct {
 	fd         int
 	port       uint32

@@ -27,6 +27,7 @@ type SystemResult struct {
 	Name, Setting string
 	Trials        []Trial
 	Siege         *Siege
+	Survivals     []Survival
 	Errors        []error // rounds that broke off
 }
 
@@ -36,6 +37,13 @@ func (r *Result) collect(ctx context.Context, dir string) error {
 	for round := range r.Options.n {
 		for _, s := range r.Systems {
 			if err := s.round(ctx, dir, r.Options, round); err != nil {
+				return err
+			}
+		}
+	}
+	for range r.Options.survival {
+		for _, s := range r.Systems {
+			if err := s.survive(ctx, dir); err != nil {
 				return err
 			}
 		}

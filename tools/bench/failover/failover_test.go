@@ -73,7 +73,7 @@ func TestMarkdown(t *testing.T) {
 		"| death | ours | o | 2 | 25.0 / 30.0 / 30.0 (20.0) | 10.0 / 20.0 / 20.0 (0.0) | 10 / 20 | 0 of 1 | 2 | 1 | 1.0 | 0.50 |\n",
 		"| had | ours | o | 1 | 4.0 / 4.0 / 4.0 (4.0) | 4.0 / 4.0 / 4.0 (4.0) | 3 / 3 | 0 of 1 | 0 | 0 | 0.0 | – |\n",
 		"| peer | p | 16 | 1m0s | 74 | 0 | 0.0 | 0.0 | 0.0 | 100 % |\n",
-		"go run ./tools/bench/failover -n 2 -systems keepalived,twinkeep -events death,had -hogs 16 -for 1m0s`",
+		"go run ./tools/bench/failover -n 2 -systems keepalived,twinkeep -events death,had -survival 0 -hogs 16 -for 1m0s`",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("missing: %s", want)

@@ -34,9 +34,11 @@ type options struct {
 	systems []string
 	events  []string
 	hogs    int
-	siege   time.Duration
-	out     string
-	keep    string
+	// survival is how often connections are counted over a handover, a fail-back and a death.
+	survival int
+	siege    time.Duration
+	out      string
+	keep     string
 }
 
 // contestant is a system that can be chosen.
@@ -70,6 +72,7 @@ func parse(args []string) (options, error) {
 	f.IntVar(&o.n, "n", 10, "trials of each event for each system; 0 leaves them out")
 	systems := f.String("systems", "keepalived,twinkeep,twinkeep-fast", "systems to measure")
 	events := f.String("events", "death,kill9,planned,had", "events to measure, where the system has them")
+	f.IntVar(&o.survival, "survival", 1, "runs in which 2,000 connections and FTP transfers are counted over a handover, a fail-back and a death; 0 leaves them out")
 	f.IntVar(&o.hogs, "hogs", 16, "busy loops beside a pair that is left alone; 0 leaves this part out")
 	f.DurationVar(&o.siege, "for", time.Minute, "how long they run")
 	f.StringVar(&o.out, "out", "", "also write the result as a section of this `file`, e.g. docs/benchmarks.md")
@@ -98,6 +101,8 @@ func parse(args []string) (options, error) {
 		err = fmt.Errorf("%q is not a flag", f.Arg(0))
 	case o.n < 0 || o.n > 1000:
 		err = fmt.Errorf("-n %d: want 0 to 1000", o.n)
+	case o.survival < 0 || o.survival > 100:
+		err = fmt.Errorf("-survival %d: want 0 to 100", o.survival)
 	case o.hogs < 0 || o.hogs > 256:
 		err = fmt.Errorf("-hogs %d: want 0 to 256", o.hogs)
 	case o.hogs > 0 && (o.siege < time.Second || o.siege > time.Hour):

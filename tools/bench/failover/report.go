@@ -53,6 +53,7 @@ func (r *Result) Markdown() string {
 		r.Took.Round(time.Second), r.LoadBefore, r.LoadAfter)
 	fmt.Fprintf(&b, "- Repeat: `%s`\n", r.Options.command())
 	r.failovers(&b)
+	r.survivals(&b)
 	r.sieges(&b)
 	for _, s := range r.Systems {
 		for _, err := range s.Errors {
@@ -133,7 +134,7 @@ func (r *Result) sieges(b *strings.Builder) {
 
 // command repeats the run.
 func (o options) command() string {
-	args := fmt.Sprintf("-n %d -systems %s -events %s -hogs %d", o.n, strings.Join(o.systems, ","), strings.Join(o.events, ","), o.hogs)
+	args := fmt.Sprintf("-n %d -systems %s -events %s -survival %d -hogs %d", o.n, strings.Join(o.systems, ","), strings.Join(o.events, ","), o.survival, o.hogs)
 	if o.hogs > 0 {
 		args += fmt.Sprintf(" -for %v", o.siege)
 	}

@@ -94,6 +94,11 @@ func conntrackdConfig(index int, lock, ctl string) string {
 		RcvSocketBuffer 8388608
 		Checksum on
 	}
+	Options {
+		ExpectationSync {
+			ftp
+		}
+	}
 }
 General {
 	HashSize 65536

@@ -39,7 +39,7 @@ func main() {
 	rates := flag.String("rates", "10000,20000,30000,50000", "new flows a second, offered")
 	loads := flag.String("loads", "100000,500000", "entries that a joining standby has to load")
 	systems := flag.String("systems", "conntrackd,twinkeep", "systems, in order")
-	hows := flag.String("how", "packets,netlink", "how connections begin: by packets through SNAT, or made in the active's kernel by netlink")
+	hows := flag.String("how", "packets,netlink,churn", "how connections begin: by packets through SNAT, made in the active's kernel by netlink, or so and ended again")
 	flag.IntVar(&o.seconds, "for", 4, "seconds of load for each rate")
 	flag.IntVar(&o.n, "n", 3, "trials of each row; the median is shown")
 	flag.StringVar(&o.out, "out", "docs/benchmarks.md", "file whose section is replaced; empty for none")

@@ -73,6 +73,7 @@ else, the machine's own heartbeats too; statesyncd is an ordinary process.
 // hows says how connections begin.
 var hows = map[string]string{
 	"packets": "one-packet UDP flows of many clients and source ports, forwarded through SNAT to one address, fully random",
+	"churn":   fmt.Sprintf("by netlink, and for each one that begins an older one ends, so that %d live", living),
 	"netlink": "the same flows made in the active's kernel over netlink, so that the machine's time goes to the daemons",
 }
 

@@ -109,8 +109,11 @@ func (r *results) sustained(ctx context.Context, how, name string, rate int) err
 	total := rate * r.o.seconds
 	began := time.Now()
 	generate := l.generate
-	if how == "packets" {
+	switch how {
+	case "packets":
 		generate = l.sendPackets
+	case "churn":
+		generate = l.churn
 	}
 	if err := generate(ctx, total, rate); err != nil {
 		stopProbes()
@@ -118,8 +121,11 @@ func (r *results) sustained(ctx context.Context, how, name string, rate int) err
 	}
 	took := time.Since(began)
 	made := l.a.count() - base
+	if how == "churn" {
+		made = total // most are gone again
+	}
 	res.made = float64(made) / took.Seconds()
-	res.behind = made - (l.b.count() - base)
+	res.behind = l.a.count() - l.b.count()
 	stopProbes()
 	wg.Wait()
 	if lagErr != nil {
@@ -152,20 +158,38 @@ func (r *results) sustained(ctx context.Context, how, name string, rate int) err
 
 // generate makes connections in A's kernel, in bursts of a millisecond.
 func (l *lab) generate(ctx context.Context, total, rate int) error {
+	return l.make(ctx, total, rate, total)
+}
+
+// living is how many connections live at a time while others begin and end.
+const living = 20000
+
+// churn makes connections and ends as many older ones.
+func (l *lab) churn(ctx context.Context, total, rate int) error {
+	return l.make(ctx, total, rate, living)
+}
+
+func (l *lab) make(ctx context.Context, total, rate, keep int) error {
 	began := time.Now()
-	ops := make([]statesync.KernelOp, 0, 1024)
+	ops := make([]statesync.KernelOp, 0, 2048)
 	for made := 0; made < total && ctx.Err() == nil; {
-		due := min(total, int(time.Since(began).Seconds()*float64(rate))+1)
+		due := min(total, made+cap(ops)/2, int(time.Since(began).Seconds()*float64(rate))+1)
 		ops = ops[:0]
-		for i := made; i < due && len(ops) < cap(ops); i++ {
-			ops = append(ops, flow(i))
+		first := made
+		for ; made < due; made++ {
+			if made >= keep {
+				op := flow(made - keep)
+				op.Kind = statesync.KernelDelete
+				ops = append(ops, op)
+			}
+			ops = append(ops, flow(made))
 		}
-		for i, err := range l.a.table.Apply(ops) {
+		for _, err := range l.a.table.Apply(ops) {
 			if err != nil {
-				return fmt.Errorf("make connection %d: %w", made+i, err)
+				return fmt.Errorf("make connections from %d on: %w", first, err)
 			}
 		}
-		if made += len(ops); made == due {
+		if len(ops) < cap(ops)/2 {
 			time.Sleep(time.Millisecond)
 		}
 	}
@@ -236,6 +260,7 @@ func (r *results) join(ctx context.Context, name string, entries int) error {
 			}
 			time.Sleep(50 * time.Millisecond)
 		}
+		time.Sleep(5 * time.Second) // a new holder walks once more
 	} else {
 		time.Sleep(5*time.Second + time.Duration(entries/50)*time.Millisecond)
 	}

@@ -21,6 +21,8 @@ type Tree struct {
 	Release string
 	// Root is the folder it was unpacked into.
 	Root string
+	// Built says how a kernel of our own was built; empty for one from a package.
+	Built string
 }
 
 // Vmlinuz is the kernel's boot image.

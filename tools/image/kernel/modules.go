@@ -34,7 +34,7 @@ func ParseWanted(r io.Reader) ([]Wanted, error) {
 			continue
 		}
 		w := Wanted{Kind: module.Kind(f[0])}
-		if !w.Kind.Valid() {
+		if !w.Kind.Valid() || w.Kind == module.Builtin {
 			return nil, fmt.Errorf("line %d: %q is not boot, hardware, late or demand", n, f[0])
 		}
 		if len(f) == 1 || len(f) == 3 || len(f) > 3 && f[2] != "needs" {

@@ -96,13 +96,7 @@ func Options(config string, required map[string]string) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the kernel's configuration: %w", err)
 	}
-	have := make(map[string]string)
-	for line := range bytes.Lines(b) {
-		k, v, ok := bytes.Cut(bytes.TrimSpace(line), []byte("="))
-		if ok {
-			have[string(k)] = string(v)
-		}
-	}
+	have := settings(b)
 	var missing []string
 	for k, want := range required {
 		if have[k] != "y" && have[k] != want {

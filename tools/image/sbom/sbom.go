@@ -28,6 +28,7 @@ type pkg struct {
 	Analyzed bool   `json:"filesAnalyzed"`
 	License  string `json:"licenseConcluded"`
 	Declared string `json:"licenseDeclared"`
+	Comment  string `json:"comment,omitempty"`
 	Refs     []ref  `json:"externalRefs,omitempty"`
 }
 
@@ -39,26 +40,32 @@ type ref struct {
 
 // Debian adds a Debian package.
 func (d *Document) Debian(name, version, license string) {
-	d.add(name, version, license, fmt.Sprintf("pkg:deb/debian/%s@%s?arch=amd64", name, version))
+	d.add(name, version, license, "", fmt.Sprintf("pkg:deb/debian/%s@%s?arch=amd64", name, version))
+}
+
+// DebianSource adds a Debian package of sources that something was built from;
+// built says how.
+func (d *Document) DebianSource(name, version, license, built string) {
+	d.add(name, version, license, built, fmt.Sprintf("pkg:deb/debian/%s@%s?arch=all", name, version))
 }
 
 // Go adds a program's modules and the Go that built it.
 func (d *Document) Go(info *debug.BuildInfo) {
-	d.add("go", strings.TrimPrefix(info.GoVersion, "go"), "BSD-3-Clause", "pkg:golang/stdlib@"+strings.TrimPrefix(info.GoVersion, "go"))
+	d.add("go", strings.TrimPrefix(info.GoVersion, "go"), "BSD-3-Clause", "", "pkg:golang/stdlib@"+strings.TrimPrefix(info.GoVersion, "go"))
 	for _, m := range info.Deps {
 		if m.Replace != nil {
 			m = m.Replace
 		}
-		d.add(m.Path, m.Version, "NOASSERTION", fmt.Sprintf("pkg:golang/%s@%s", m.Path, m.Version))
+		d.add(m.Path, m.Version, "NOASSERTION", "", fmt.Sprintf("pkg:golang/%s@%s", m.Path, m.Version))
 	}
 }
 
 var unfit = regexp.MustCompile(`[^A-Za-z0-9.-]+`)
 
-func (d *Document) add(name, version, license, purl string) {
+func (d *Document) add(name, version, license, comment, purl string) {
 	p := pkg{
 		ID: "SPDXRef-" + unfit.ReplaceAllString(name+"-"+version, "-"), Name: name, Version: version, Location: "NOASSERTION",
-		License: license, Declared: license, Refs: []ref{{"PACKAGE-MANAGER", "purl", purl}},
+		License: license, Declared: license, Comment: comment, Refs: []ref{{"PACKAGE-MANAGER", "purl", purl}},
 	}
 	if !slices.ContainsFunc(d.packages, func(q pkg) bool { return q.ID == p.ID }) {
 		d.packages = append(d.packages, p)

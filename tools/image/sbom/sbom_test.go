@@ -56,3 +56,17 @@ func TestMarshal(t *testing.T) {
 		}
 	}
 }
+
+func TestDebianSource(t *testing.T) {
+	d := Document{Name: "twinkeep-x", Version: "v1"}
+	d.DebianSource("linux-source-6.1", "6.1.192-2", "GPL-2.0-only", "built from source with gcc 12")
+	b, err := d.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`"comment": "built from source with gcc 12"`, `"pkg:deb/debian/linux-source-6.1@6.1.192-2?arch=all"`} {
+		if !bytes.Contains(b, []byte(want)) {
+			t.Errorf("%s is missing in %s", want, b)
+		}
+	}
+}

@@ -39,8 +39,11 @@ type Config struct {
 	SecureBoot bool
 	MemoryMB   int // 512 when 0
 	NICs       int // virtio NICs, each into a network of its own where nobody answers
-	Accel      qemu.Accel
-	Binary     string // qemu-system-x86_64 when empty
+	// Ports are sockets of switch ports (package vswitch) instead, a NIC each. Station tells the MACs of two boxes apart.
+	Ports   []string
+	Station byte
+	Accel   qemu.Accel
+	Binary  string // qemu-system-x86_64 when empty
 }
 
 // Box is a machine that runs.
@@ -117,6 +120,9 @@ func Start(l *qemu.Launcher, c Config) (*Box, error) {
 	return b, nil
 }
 
+// firstPort is the PCI slot of the first of Ports, the same on boxes with different disks: shared MACs come from it.
+const firstPort = 0x10
+
 func (c Config) args(socket string) []string {
 	code, machine := Code, "q35"
 	if c.SecureBoot {
@@ -144,6 +150,10 @@ func (c Config) args(socket string) []string {
 	}
 	if c.Target != "" {
 		args = append(args, "-drive", "if=none,id=d2,format=raw,file="+c.Target, "-device", "virtio-blk-pci,drive=d2")
+	}
+	for i, port := range c.Ports {
+		args = append(args, "-netdev", fmt.Sprintf("stream,id=n%d,server=off,addr.type=unix,addr.path=%s", i, port),
+			"-device", fmt.Sprintf("virtio-net-pci,netdev=n%d,romfile=,mac=52:54:00:00:%02x:%02x,bus=pcie.0,addr=%x", i, c.Station, i+1, firstPort+i))
 	}
 	for i := range c.NICs {
 		args = append(args, "-netdev", fmt.Sprintf("user,id=n%d,restrict=on", i), "-device", fmt.Sprintf("virtio-net-pci,netdev=n%d,romfile=", i))

@@ -128,7 +128,7 @@ func (l *life) see(pattern string) []string {
 // prompt waits for the console of the box.
 func (l *life) prompt() {
 	l.Helper()
-	l.see(`twinkeep[^\n]*> $|gw-a[^\n]*> $`)
+	l.see(`(?:gw-[a1]|twinkeep)[^\n]*> $`)
 }
 
 // command types one and gives what it said.
@@ -136,7 +136,7 @@ func (l *life) command(line string) string {
 	l.Helper()
 	l.must(l.Enter(line))
 	l.see(`(?s)` + strings.ReplaceAll(line, " ", `\s+`))
-	return l.see(`(?s)(.*?)(?:gw-a|twinkeep)[^\n]*> $`)[1]
+	return l.see(`(?s)(.*?)(?:gw-[ab1]|twinkeep)[^\n]*> $`)[1]
 }
 
 // shell runs one command in the rescue shell.

@@ -154,6 +154,8 @@ func (m *Maker) Disk(name string, i Image, size int64, sign bool) error {
 		disk.File{Path: "/EFI/BOOT/BOOTX64.EFI", Data: loader},
 		disk.File{Path: "/loader/loader.conf", Data: []byte("timeout 0\neditor no\nauto-entries no\nauto-firmware no\n")},
 		disk.File{Path: upgrade.EntriesDir + "/" + e.Name(), Data: e.Content()},
+		disk.File{Path: upgrade.EntriesDir + "/" + upgrade.A.Failsafe(), Data: upgrade.A.FailsafeEntry()},
+		disk.File{Path: upgrade.EntriesDir + "/" + upgrade.B.Failsafe(), Data: upgrade.B.FailsafeEntry()},
 		disk.File{Path: upgrade.A.Image(), Data: i.UKI})
 	if err := disk.Write(name, files); err != nil {
 		return err

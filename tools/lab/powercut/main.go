@@ -1,8 +1,12 @@
 // Command powercut cuts the power of boxes at random moments of their first
-// boot, of an upgrade's installation, of its trial and of its confirmation, and
-// wants every one of them to come back with a slot that works and with all data
-// whose writing was acknowledged. The disk loses what was in its write cache
-// (package nbd).
+// boot, of configuration commits, of an upgrade's installation, trial and
+// confirmation, and of a factory reset, and wants every one of them to come back
+// with a slot that works and with everything whose writing was acknowledged. The
+// disk loses what was in its write cache (package nbd).
+//
+// A box does all that once and is recorded; a cut is then a disk made of the
+// writes up to a moment, and costs one boot. With -live every cut is made on a
+// box that runs, also while it recovers from the one before.
 //
 //	go run ./tools/lab/powercut -n 200 -image build/disk
 package main
@@ -29,6 +33,7 @@ type options struct {
 	image, cache, keys, work string
 	seed                     uint64
 	limit                    time.Duration
+	live                     bool
 }
 
 func main() {
@@ -41,6 +46,7 @@ func main() {
 	flag.StringVar(&o.keys, "keys", "build/keys", "folder of the keys")
 	flag.StringVar(&o.work, "work", "", "keep disks and consoles in this folder")
 	flag.Uint64Var(&o.seed, "seed", 0, "seed of the random numbers; 0: from the clock")
+	flag.BoolVar(&o.live, "live", false, "cut boxes that run, one after the other, instead of starting boxes with the disks that cuts in a recording leave")
 	flag.DurationVar(&o.limit, "for", 0, "stop after this time, however many cuts there were")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -121,6 +127,9 @@ func run(ctx context.Context, o options) error {
 	fmt.Printf("seed %d, %v\n", o.seed, accel)
 	if o.replay > 0 {
 		return replay(ctx, o, m, accel)
+	}
+	if !o.live {
+		return fork(ctx, o, m, accel)
 	}
 	t := &tally{begin: time.Now(), cuts: make(map[string]int), slots: make(map[string]int), left: o.n}
 	var wg sync.WaitGroup

@@ -219,7 +219,7 @@ func judge(d *crashed) (string, error) {
 	var table upgrade.Table
 	for _, e := range list {
 		name := e.Name()
-		if upgrade.SlotOf(name) == "" {
+		if upgrade.SlotOf(name) == "" || upgrade.IsFailsafe(name) {
 			continue
 		}
 		text, err := readFile(f, upgrade.EntriesDir+"/"+name)

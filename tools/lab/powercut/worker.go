@@ -25,6 +25,9 @@ const quick = "twinkeep.journal=console twinkeep.trial.healthy=2s twinkeep.trial
 // node is a standalone gateway: healthy as soon as its node file is in force.
 const node = "version: 1\nhostname: box\nboard: auto\ninterfaces:\n  - {name: G1, zone: lan, address: 10.1.0.2/24}\n"
 
+// release is the image of both slots. It brings a node file, so that a box that was reset does its work too.
+var release = box.Variant{Revision: 100, Cmdline: quick, Files: []qemu.File{{Path: "/etc/twinkeep/node.yaml", Mode: 0o600, Data: []byte(node)}}}
+
 // cutsPerDisk is how many cuts a disk lives through before a new one, with
 // another first boot.
 const cutsPerDisk = 8
@@ -52,7 +55,7 @@ func newWorker(id int, dir string, seed uint64, m *box.Maker, accel qemu.Accel, 
 		id: id, maker: m, launcher: qemu.NewLauncher(), tally: t, rand: rand.New(rand.NewPCG(seed, uint64(id))), file: filepath.Join(dir, "disk"),
 		cfg: box.Config{Dir: dir, Disk: "nbd:unix:" + filepath.Join(dir, "nbd"), Second: filepath.Join(dir, "upgrade"), NICs: 1, Accel: accel},
 	}
-	i, err := m.Make(box.Variant{Revision: 100, Cmdline: quick})
+	i, err := m.Make(release)
 	if err != nil {
 		return nil, err
 	}
@@ -129,7 +132,7 @@ func (w *worker) newDisk() error {
 			return err
 		}
 	}
-	i, err := w.maker.Make(box.Variant{Revision: 100, Cmdline: quick, Files: []qemu.File{{Path: "/etc/twinkeep/node.yaml", Mode: 0o600, Data: []byte(node)}}})
+	i, err := w.maker.Make(release)
 	if err != nil {
 		return err
 	}

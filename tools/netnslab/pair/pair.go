@@ -108,6 +108,15 @@ func (p *Pair) plug(owner string, ns *netnslab.NS, nic, bridge string) {
 	ns.Run("ip", "link", "set", nic, "up")
 }
 
+// Plug gives a member one NIC more, in a bridge of that name, which it makes.
+func (p *Pair) Plug(m *Member, nic string) {
+	if p.Switch.Index(nic) == 0 {
+		p.Switch.Run("ip", "link", "add", nic, "type", "bridge", "mcast_snooping", "0")
+		p.Switch.Run("ip", "link", "set", nic, "up")
+	}
+	p.plug(m.Name, m.NS, nic, nic)
+}
+
 // Port is the switch's name for a member's (or the client's, the server's) NIC.
 func Port(owner, nic string) string { return owner + "-" + nic }
 
@@ -160,6 +169,25 @@ func (m *Member) Start() {
 	m.cmd.Stdout, m.cmd.Stderr = m.log, m.log
 	if err := m.cmd.Start(); err != nil {
 		m.t.Fatal(err)
+	}
+}
+
+// Program sets what Start runs: another binary, with more arguments for `run`.
+func (m *Member) Program(binary string, args ...string) {
+	m.bin, m.args = binary, append([]string{"run", "--config", m.Dir}, args...)
+}
+
+// Wait waits until the member's processes have ended by themselves.
+func (m *Member) Wait() {
+	m.cmd.Wait()
+	m.cmd = nil
+	m.log.Close()
+}
+
+// Crash kills every process of the member, for whoever waits for their end.
+func (m *Member) Crash() {
+	for _, pid := range m.pids() {
+		syscall.Kill(pid, syscall.SIGKILL)
 	}
 }
 
@@ -309,10 +337,12 @@ func (p *Pair) WaitStates(a, b string) {
 	})
 }
 
-// StartBoth starts both and waits until A is active and B on standby, in sync.
+// StartBoth starts both and waits until A is active and B on standby, in sync. A listens before B does, or B would have the
+// role when a busy machine held A up for longer than the silence.
 func (p *Pair) StartBoth() {
 	p.t.Helper()
 	p.A.Start()
+	p.Wait("a to listen", func() bool { return p.A.Status().State != "" })
 	p.B.Start()
 	p.WaitStates("ACTIVE", "STANDBY")
 	p.WaitSync(p.B)
@@ -408,6 +438,9 @@ func (p *Pair) Watch() (stop func() []Seen) {
 			}
 		}
 	})
+	for end := time.Now().Add(500 * time.Millisecond); count.Load() == 0 && time.Now().Before(end); {
+		time.Sleep(5 * time.Millisecond) // who serves at the beginning has to be seen before anything happens
+	}
 	return func() []Seen {
 		before := count.Load()
 		for end := time.Now().Add(time.Second); count.Load() < before+10 && time.Now().Before(end); {

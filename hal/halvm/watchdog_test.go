@@ -1,0 +1,94 @@
+package halvm
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/twinkeep/twinkeep/tools/lab/qemu"
+)
+
+// reset waits for the watchdog's reset, with which these machines end.
+func (m *machine) reset() {
+	m.Helper()
+	m.until("the watchdog fires", m.ended)
+	if m.err != nil {
+		m.Errorf("QEMU ended with %v", m.err)
+	}
+	if log := string(m.text); strings.Contains(log, "services stopped") {
+		m.Error("that was an orderly end, not the watchdog")
+	}
+}
+
+// TestWatchdogLockUp: a process takes the only CPU for good; PID 1 cannot feed, the i6300esb resets the machine.
+func TestWatchdogLockUp(t *testing.T) {
+	if *imageDir == "" {
+		t.Skip("starts machines for minutes; run it with: make test-hardware")
+	}
+	hog := filepath.Join(t.TempDir(), "hog")
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", hog, "../../tools/lab/box/testdata/hog")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	program, err := os.ReadFile(hog)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := panel(t, "", qemu.File{Path: "/bin/hog", Mode: 0o755, Data: program})
+	m.see(`hald\S* .*the case shows active`)
+	m.until("the watchdog is armed", func() bool { return strings.Contains(m.command("hardware"), "i6300ESB timer, active") })
+	fmt.Fprint(m.con, "shell\r")
+	m.see(`\$ |# `)
+	fmt.Fprint(m.con, "/bin/hog\r")
+	m.see(`hog: the machine stands still`)
+	m.reset()
+}
+
+// pid of a service, as the console tells it. Lines of the journal may come between.
+func (m *machine) pid(name string) (pid int) {
+	m.Helper()
+	re := regexp.MustCompile(`(?s)"name": "` + name + `",.*?"pid": (\d+),`)
+	m.until(name+" runs", func() bool {
+		if found := re.FindStringSubmatch(m.command("service list --json")); found != nil {
+			pid, _ = strconv.Atoi(found[1]) // digits
+		}
+		return pid > 0
+	})
+	return pid
+}
+
+// shell runs a line in the rescue shell.
+func (m *machine) shell(line string) {
+	m.Helper()
+	fmt.Fprint(m.con, "shell\r")
+	m.see(`\$ |# `)
+	fmt.Fprintf(m.con, "%s; echo done-$((40+2))\r", line)
+	m.see(`done-42`)
+	fmt.Fprint(m.con, "exit\r")
+	m.see(`gw-a[^\n]*> $`)
+}
+
+// TestHealth: PID 1 restarts a had that hangs; when had cannot be had at all, it stops to feed the watchdog.
+func TestHealth(t *testing.T) {
+	m := panel(t, "twinkeep.health.limit=100s")
+	m.see(`hald\S* .*the case shows active`)
+	m.command("version")
+	before := m.pid("had")
+	m.shell(fmt.Sprintf("kill -19 %d", before))
+	m.see(`health: had does not answer and is restarted`)
+	m.see(`had is ready after`)
+	m.see(`health: all critical services are well again`)
+	if after := m.pid("had"); after == before {
+		t.Errorf("had is still process %d", after)
+	}
+	m.shell(fmt.Sprintf("mv /bin/twinkeep /bin/gone; kill -9 %d", m.pid("had")))
+	m.see(`health: had is backoff`)
+	m.see(`the watchdog is not fed any more and resets the machine`)
+	m.reset()
+}
