@@ -34,9 +34,7 @@ func TestPolicyRejected(t *testing.T) {
 	if s := p.status(p.B); s.InForce.Revision != 1 || !strings.Contains(s.Standing.Why, "gw-a runs revision 2") {
 		t.Errorf("member b: %+v", s)
 	}
-	if s := p.B.Status(); len(s.Problems) != 1 || !strings.Contains(s.Problems[0], "Policy: this member runs policy revision 1") {
-		t.Errorf("problems %v", s.Problems)
-	}
+	p.waitProblem(p.B, "Policy: this member runs policy revision 1")
 	for _, m := range []*pair.Member{p.A, p.B} {
 		p.Wait("the event on member "+m.Name, func() bool {
 			log := m.Log()
@@ -154,9 +152,7 @@ func TestPolicyUninstall(t *testing.T) {
 	p := installed(t)
 	operate(t, p.A, true, "policy", "uninstall")
 	p.WaitStates("DOWN", "ACTIVE")
-	if s := p.A.Status(); len(s.Problems) != 1 || !strings.Contains(s.Problems[0], "Policy: the policy was uninstalled by an operator") {
-		t.Errorf("problems %v", s.Problems)
-	}
+	p.waitProblem(p.A, "Policy: the policy was uninstalled by an operator")
 	if out := operate(t, p.A, true, "policy", "status"); !strings.Contains(out, "uninstalled on this member") {
 		t.Errorf("status:\n%s", out)
 	}

@@ -68,9 +68,7 @@ func TestPolicyRecoveryFromPeer(t *testing.T) {
 	p.A.Start()
 	p.says(p.A, mark, "waits for the operator")
 	p.WaitStates("DOWN", "ACTIVE")
-	if s := p.A.Status(); len(s.Problems) != 1 || !strings.Contains(s.Problems[0], "Policy: waits for the operator") {
-		t.Errorf("problems %v", s.Problems)
-	}
+	p.waitProblem(p.A, "Policy: waits for the operator")
 	out := operate(t, p.A, true, "policy", "unsynced")
 	if !strings.Contains(out, "revision 3") || strings.Contains(out, "given up") {
 		t.Errorf("unsynced:\n%s", out)

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -112,6 +113,14 @@ func (p *policyPair) status(m *pair.Member) (s install.Status) {
 func (p *policyPair) runs(m *pair.Member, revision uint64) bool {
 	s := p.status(m)
 	return s.InForce.Revision == revision && s.Standing.Eligible
+}
+
+// waitProblem waits until had says that a critical device keeps a member from serving.
+func (p *policyPair) waitProblem(m *pair.Member, text string) {
+	p.t.Helper()
+	p.Wait("a problem of member "+m.Name+": "+text, func() bool {
+		return slices.ContainsFunc(m.Status().Problems, func(s string) bool { return strings.Contains(s, text) })
+	})
 }
 
 // waitRuns waits until the members run a revision.
