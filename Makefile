@@ -68,7 +68,7 @@ test-hardware: need-hardware pieces ## Lamps, buttons, buzzer, temperature, powe
 	$(GO) test ./hal/halvm -run '$(or $(T),.)' -v -timeout 30m -image $(abspath $(BUILD)/image)
 
 test-hardware-arm64: need-hardware-arm64 ## The image of qemu-arm64 under emulation: boots to ACTIVE, lamp, power button
-	$(GO) run ./tools/image pieces --board qemu-arm64 --out $(BUILD)/image-arm64
+	$(IMAGE) pieces --board qemu-arm64 --out $(BUILD)/image-arm64
 	$(GO) test ./hal/halvm -run TestARM -v -timeout 30m -arm $(abspath $(BUILD)/image-arm64)
 
 test-powercut: need-box image ## Start N disks (default 200) as power cuts leave them at random moments of first boot, commits, upgrade and factory reset (FOR=10m, LIVE=1: cut running boxes, REPLAY=1000: judge without booting)
