@@ -40,23 +40,28 @@ keys: ## Make the keys that sign upgrades and images (KEYS=build/keys)
 
 test: need-test check check-kernel unit vm test-boot ## Everything CI runs
 
-test-boot: ## The part of test-image that CI has time for: first boot, upgrade, a panic, secure boot; the case and a lock-up
-	@$(MAKE) test-image VERIFY= T='TestFirstBootAndState|TestUpgrade|TestBrokenImages/panic|TestSecureBoot'
+test-boot: ## The part of test-image that CI has time for: first boot, setup, upgrade, a panic, secure boot; the case and a lock-up
+	@$(MAKE) test-image VERIFY= T='TestFirstBootAndState|TestFirstSetup|TestUpgrade$$|TestBrokenImages/panic|TestSecureBoot'
 	@$(MAKE) test-hardware T='TestPanel|TestFactoryReset|TestPowerFailAndButton|TestWatchdogLockUp'
 
 check: ## Formatting, vet, staticcheck
 	@out=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "not gofmt-clean:"; echo "$$out"; exit 1; }
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
+	cd tools/manager && $(GO) vet ./... && $$(cd ../.. && $(GO) tool -n staticcheck) ./...
 
 board-check: ## Check the board files (FILES=board/mine.yaml checks others)
 	$(GO) run ./firmware/twinkeep board check $(or $(FILES),$(wildcard board/*.yaml))
 
 unit: ## Unit, simulator and namespace tests (the latter need root)
 	$(GO) test -timeout 20m ./...
+	cd tools/manager && $(GO) test ./...
 
-vm: pieces ## The demo as a test: four virtual machines, a power cut, checks on the captures
-	$(GO) run ./tools/lab demo
+vm: pieces ## The demo as a test: four virtual machines, a power cut, checks on the captures; then a short selection of scenarios
+	$(GO) run ./tools/lab demo --then return,pause,operator,partition
+
+scenarios: need-demo pieces ## Further stories in one lab: pause, stall, link, sync, operator, one-way, partition (S="NAME..." chooses; table in build/scenarios/result.md)
+	$(GO) run ./tools/lab scenarios $(S)
 
 test-image: need-box image ## The disk image in QEMU with OVMF: first boot, upgrades, broken images, secure boot, flash (T=regexp chooses)
 	@test -f $(KEYS)/PK.auth || $(GO) run ./tools/sign -keys $(KEYS) keygen
@@ -99,4 +104,4 @@ need-%:
 clean: ## Remove everything that was built
 	rm -rf $(BUILD)
 
-.PHONY: help demo console stop image pieces kernel check-kernel bench-boot keys test test-boot test-image test-powercut test-hardware test-hardware-arm64 check board-check unit vm fuzz bench-failover bench-sync bench-ruleset sim mutations clean
+.PHONY: help demo console stop image pieces kernel check-kernel bench-boot keys test test-boot test-image test-powercut test-hardware test-hardware-arm64 check board-check unit vm scenarios fuzz bench-failover bench-sync bench-ruleset sim mutations clean

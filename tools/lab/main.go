@@ -4,6 +4,7 @@
 //	go run ./tools/lab up            two gateways, a LAN host and a WAN server, in the background
 //	go run ./tools/lab demo          the same, and the power of the active gateway is cut; measures and checks
 //	go run ./tools/lab demo --keep   the demo, but the machines keep running
+//	go run ./tools/lab scenarios     further stories in one lab; judged from the captures (names choose)
 //	go run ./tools/lab status        what runs
 //	go run ./tools/lab console a     serial console of a machine (a, b, host, server); Ctrl-] leaves
 //	go run ./tools/lab cut a         power cut of a machine
@@ -17,20 +18,24 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/twinkeep/twinkeep/tools/lab/scenario"
 )
 
 const usage = `usage: lab COMMAND [flags]
 
   up               two gateways (a, b), a LAN host (host) and a WAN server (server), in the background
   demo [--keep]    start the same, cut the power of the active gateway, measure and check; --keep leaves it running
+  scenarios [NAME...]  further stories, one after another in one lab, judged from the captures; see --list
   status           what runs
   console MACHINE  serial console; Ctrl-] leaves; standard input may be a pipe
   cut MACHINE      power cut (SIGKILL of its QEMU)
   stop             end the lab
 
-Flags of every command: --dir (build/demo); of up and demo also --image (build/image), --cmdline, --seed.
+Flags of every command: --dir (build/demo; scenarios: build/scenarios); of up, demo and scenarios also --image (build/image), --cmdline, --seed.
 TWINKEEP_ACCEL=kvm|tcg overrides the choice of the accelerator.
 `
 
@@ -62,17 +67,25 @@ func run(ctx context.Context, args []string) error {
 	fs := flag.NewFlagSet("lab "+args[0], flag.ContinueOnError)
 	fs.StringVar(&o.dir, "dir", "build/demo", "`folder` for state, console logs and captures; relative to the module")
 	var command func(context.Context, options) error
-	machine := false
+	machine, list, then := false, false, ""
 	switch args[0] {
-	case "up", "demo":
+	case "up", "demo", "scenarios":
 		fs.StringVar(&o.image, "image", "build/image", "`folder` with vmlinux or vmlinuz, and initramfs.cpio.zst; relative to the module")
 		fs.StringVar(&o.cmdline, "cmdline", "", "added to the kernel command line of every machine")
 		fs.Uint64Var(&o.seed, "seed", 1, "of the switches' random choices")
 		fs.BoolVar(&o.child, "child", false, "run in the background (the lab starts itself so)")
 		o.demo = args[0] == "demo"
-		o.keep = !o.demo
+		o.scenarios = args[0] == "scenarios"
+		o.keep = !o.demo && !o.scenarios
 		if o.demo {
 			fs.BoolVar(&o.keep, "keep", false, "leave the machines running")
+			fs.StringVar(&then, "then", "", "`stories` to tell afterwards in the same lab, with commas between them; see scenarios --list")
+		}
+		if o.scenarios {
+			fs.BoolVar(&list, "list", false, "list the stories")
+			if f := fs.Lookup("dir"); f != nil {
+				o.dir, f.DefValue = "build/scenarios", "build/scenarios"
+			}
 		}
 		command = start
 	case "status":
@@ -92,7 +105,21 @@ func run(ctx context.Context, args []string) error {
 	if err := fs.Parse(args[1:]); err != nil {
 		return err
 	}
+	if list {
+		for _, s := range scenario.Stories {
+			fmt.Printf("%-10s %s\n           %s\n", s.Name, s.Title, s.Expected)
+		}
+		return nil
+	}
 	rest := fs.Args()
+	if o.scenarios {
+		o.stories, rest = rest, nil
+	} else if then != "" {
+		o.stories = strings.Split(then, ",")
+	}
+	if _, err := scenario.Select(o.stories); err != nil {
+		return err
+	}
 	if machine {
 		if len(rest) == 0 {
 			return fmt.Errorf("%s: name a machine: a, b, host or server", args[0])

@@ -16,6 +16,9 @@ type options struct {
 	seed       uint64
 	machine    string
 	demo, keep bool
+	scenarios  bool
+	stories    []string // of scenarios, or to be told behind the demo
+	load       string   // of the host, before the lab starts
 	child      bool
 }
 

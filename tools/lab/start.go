@@ -38,6 +38,7 @@ func stage(ctx context.Context, o options) (err error) {
 	}
 	defer func() { done(err) }()
 	var ann scenario.Announcer
+	o.load = hostLoad()
 	l, err := open(ctx, o, &ann)
 	if err != nil {
 		return err
@@ -50,10 +51,18 @@ func stage(ctx context.Context, o options) (err error) {
 			os.RemoveAll(p) // what is left over does no harm: load looks at the process
 		}
 	}()
-	if o.demo {
-		err = demo(ctx, l, &ann)
-	} else {
+	switch {
+	case o.demo:
+		if err = demo(ctx, l, &ann); err == nil && len(o.stories) > 0 {
+			err = tell(ctx, l, o)
+		}
+	case o.scenarios:
+		err = scenarios(ctx, l, o)
+	default:
 		err = up(ctx, l)
+	}
+	if o.keep && len(o.stories) > 0 {
+		err = errors.Join(err, stateOf(l).save(o.dir)) // a machine that got its power back is another process
 	}
 	if !o.keep || (err != nil && !errors.Is(err, errFailed)) {
 		return err
@@ -214,7 +223,7 @@ func detach(ctx context.Context, o options) error {
 	args := []string{"--child", "--dir", o.dir, "--image", o.image, "--cmdline", o.cmdline, fmt.Sprintf("--seed=%d", o.seed)}
 	if o.demo {
 		name = "demo"
-		args = append(args, "--keep")
+		args = append(args, "--keep", "--then", strings.Join(o.stories, ","))
 	}
 	cmd := exec.Command(self, append([]string{name}, args...)...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = o.root, out, out

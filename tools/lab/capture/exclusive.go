@@ -23,6 +23,25 @@ type span struct {
 // span; join is the lease, because so long a gate may stay open without a sign.
 func exclusive(name string, traces []Trace, join time.Duration, of func(Frame, *Trace) string) Finding {
 	f := Finding{Name: name}
+	spans := spansOf(traces, join, of)
+	var words []string
+	for _, thing := range slices.Sorted(maps.Keys(spans)) {
+		if text := overlap(spans[thing]); text != "" {
+			f.Evidence = thing + ": " + text
+			return f
+		}
+		words = append(words, thing+": "+story(spans[thing]))
+	}
+	if len(words) == 0 {
+		f.Evidence = "nobody did so, the capture proves nothing"
+		return f
+	}
+	f.OK, f.Evidence = true, "0 ms together; "+strings.Join(words, "; ")
+	return f
+}
+
+// spansOf finds the spans of each thing, in the order of their starts.
+func spansOf(traces []Trace, join time.Duration, of func(Frame, *Trace) string) map[string][]*span {
 	open := map[string]map[string]*span{} // by thing and station
 	spans := map[string][]*span{}
 	for _, s := range merged(traces) {
@@ -42,20 +61,7 @@ func exclusive(name string, traces []Trace, join time.Duration, of func(Frame, *
 		sp.end = s.Time
 		sp.frames++
 	}
-	var words []string
-	for _, thing := range slices.Sorted(maps.Keys(spans)) {
-		if text := overlap(spans[thing]); text != "" {
-			f.Evidence = thing + ": " + text
-			return f
-		}
-		words = append(words, thing+": "+story(spans[thing]))
-	}
-	if len(words) == 0 {
-		f.Evidence = "nobody did so, the capture proves nothing"
-		return f
-	}
-	f.OK, f.Evidence = true, "0 ms together; "+strings.Join(words, "; ")
-	return f
+	return spans
 }
 
 // overlap describes the first two spans of different stations that overlap, empty when none do.
@@ -97,12 +103,17 @@ func story(spans []*span) string {
 
 // DualMAC checks that no two stations of a segment source frames from the same shared MAC at the same time.
 func DualMAC(segment string, traces []Trace, cluster uint8, join time.Duration) Finding {
-	return exclusive("one user at a time of the shared MAC on "+segment, traces, join, func(f Frame, _ *Trace) string {
+	return exclusive("one user at a time of the shared MAC on "+segment, traces, join, usesShared(cluster))
+}
+
+// usesShared names the shared MAC that a frame is sent from.
+func usesShared(cluster uint8) func(Frame, *Trace) string {
+	return func(f Frame, _ *Trace) string {
 		if m := ether.Src(f.Data); shared(m, cluster) {
 			return m.String()
 		}
 		return ""
-	})
+	}
 }
 
 // DualForward checks that no two stations of a segment forward IPv4 at the same time: packets whose source is not

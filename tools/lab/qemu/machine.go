@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -125,6 +126,30 @@ func (m *Machine) Close() error {
 // SetLink makes the guest see its NIC gain or lose the carrier.
 func (m *Machine) SetLink(ctx context.Context, nic string, up bool) error {
 	return m.control(ctx, func(q *QMP) error { return q.SetLink(ctx, nic, up) })
+}
+
+// Pause stops the machine with its clock: what is in it cannot know how long it stood still.
+func (m *Machine) Pause(ctx context.Context) error {
+	return m.control(ctx, func(q *QMP) error { return q.Stop(ctx) })
+}
+
+// Continue ends a Pause.
+func (m *Machine) Continue(ctx context.Context) error {
+	return m.control(ctx, func(q *QMP) error { return q.Continue(ctx) })
+}
+
+// Freeze stops the process of QEMU (SIGSTOP), as an overloaded host does. The guest's clock goes on: after Thaw it
+// sees that time has passed.
+func (m *Machine) Freeze() error { return m.signal(syscall.SIGSTOP) }
+
+// Thaw ends a Freeze.
+func (m *Machine) Thaw() error { return m.signal(syscall.SIGCONT) }
+
+func (m *Machine) signal(s syscall.Signal) error {
+	if err := m.cmd.Process.Signal(s); err != nil {
+		return fmt.Errorf("machine %s: %v to QEMU: %w", m.Name, s, err)
+	}
+	return nil
 }
 
 // Status is QEMU's run state, e.g. "running" or "paused".

@@ -135,6 +135,12 @@ func (q *QMP) SetLink(ctx context.Context, nic string, up bool) error {
 	return q.Execute(ctx, "set_link", map[string]any{"name": nic, "up": up}, nil)
 }
 
+// Stop stops the virtual CPU and the guest's clock.
+func (q *QMP) Stop(ctx context.Context) error { return q.Execute(ctx, "stop", nil, nil) }
+
+// Continue lets a stopped machine run; its clock goes on from where it stood.
+func (q *QMP) Continue(ctx context.Context) error { return q.Execute(ctx, "cont", nil, nil) }
+
 // Status is QEMU's run state.
 func (q *QMP) Status(ctx context.Context) (string, error) {
 	var r struct {

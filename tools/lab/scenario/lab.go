@@ -41,6 +41,7 @@ type Lab struct {
 	Begin    time.Time
 
 	launcher *qemu.Launcher
+	program  []byte // the agent
 	captures []*os.File
 	mu       sync.Mutex
 	agents   map[string]*agent.Client
@@ -64,7 +65,7 @@ func Start(o Options, top Topology) (_ *Lab, err error) {
 		}
 	}
 	l := &Lab{
-		Options: o, Topology: top, Begin: time.Now(), launcher: qemu.NewLauncher(),
+		Options: o, Topology: top, Begin: time.Now(), launcher: qemu.NewLauncher(), program: program,
 		Switches: map[string]*vswitch.Switch{}, Machines: map[string]*qemu.Machine{}, agents: map[string]*agent.Client{},
 	}
 	defer func() {
@@ -79,7 +80,7 @@ func Start(o Options, top Topology) (_ *Lab, err error) {
 		if err := l.plug(h); err != nil {
 			return nil, err
 		}
-		if err := l.boot(h, program); err != nil {
+		if err := l.boot(h); err != nil {
 			return nil, err
 		}
 	}
@@ -112,18 +113,41 @@ func (l *Lab) plug(h Host) error {
 	return nil
 }
 
-func (l *Lab) boot(h Host, program []byte) error {
-	log := l.Log(h.Name)
-	if err := os.Remove(log); err != nil && !errors.Is(err, os.ErrNotExist) {
+func (l *Lab) boot(h Host) error {
+	if err := os.Remove(l.Log(h.Name)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("remove old console log: %w", err)
 	}
+	return l.powerOn(h)
+}
+
+// Repower gives a machine whose power was cut its power back. Its console log goes on.
+func (l *Lab) Repower(name string) error {
+	for _, h := range l.Topology.Hosts {
+		if h.Name != name {
+			continue
+		}
+		l.mu.Lock()
+		if c := l.agents[name]; c != nil {
+			c.Close()
+			delete(l.agents, name)
+		}
+		l.mu.Unlock()
+		if err := l.Machines[name].Close(); err != nil {
+			return err
+		}
+		return l.powerOn(h)
+	}
+	return fmt.Errorf("no machine %q in the lab", name)
+}
+
+func (l *Lab) powerOn(h Host) error {
 	c := qemu.Config{
-		Name: h.Name, Dir: l.RunDir, Log: log, Kernel: l.Kernel, Initramfs: l.Initramfs, Accel: l.Accel,
+		Name: h.Name, Dir: l.RunDir, Log: l.Log(h.Name), Kernel: l.Kernel, Initramfs: l.Initramfs, Accel: l.Accel,
 		Cmdline: l.Cmdline, Watchdog: true,
 		Files: []qemu.File{
 			{Path: "/etc/twinkeep/node.yaml", Mode: 0o600, Data: []byte(h.Node)},
 			{Path: "/etc/twinkeep/services.d/agent.yaml", Data: []byte(agentService)},
-			{Path: "/bin/lab-agent", Mode: 0o755, Data: program},
+			{Path: "/bin/lab-agent", Mode: 0o755, Data: l.program},
 		},
 	}
 	for i, n := range h.NICs {

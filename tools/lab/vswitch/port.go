@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
-	"slices"
 	"sync"
 	"time"
 
@@ -20,6 +19,7 @@ type port struct {
 	sw     *Switch
 	name   string
 	number int
+	island *island
 
 	conn     net.Conn // nil: no station
 	listener net.Listener
@@ -87,8 +87,7 @@ func (s *Switch) Attach(name string, conn net.Conn) error {
 	}
 	p.conn = conn
 	p.in, p.out, p.inWait = newQueue(s.cfg.Queue), newQueue(s.cfg.Queue), 0
-	s.up = append(s.up, p.number)
-	slices.Sort(s.up)
+	p.island.connect(p.number)
 	s.event(Event{Port: name, Kind: "link up", Text: "port " + name + ": a station connected"})
 	gone := make(chan struct{})
 	in, out := p.in, p.out
@@ -109,8 +108,7 @@ func (p *port) detach(conn net.Conn, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p.conn = nil
-	s.up = slices.DeleteFunc(s.up, func(n int) bool { return n == p.number })
-	s.table.Flush(p.number)
+	p.island.disconnect(p.number)
 	text := "port " + p.name + ": the station disconnected"
 	if err != nil && !errors.Is(err, net.ErrClosed) {
 		text += ": " + err.Error()

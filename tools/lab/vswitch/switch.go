@@ -36,7 +36,8 @@ type Frame struct {
 	Data         []byte
 }
 
-// Event is something that happened to the switch. Kind is "link up", "link down", "move", "rules" or "capture".
+// Event is something that happened to the switch. Kind is "link up", "link down", "move", "rules", "split",
+// "join" or "capture".
 type Event struct {
 	Time time.Time `json:"time"`
 	Port string    `json:"port"`
@@ -66,9 +67,8 @@ type Switch struct {
 	epoch time.Time
 
 	mu     sync.Mutex
-	table  *Table
+	whole  *island // the ports that no Split took away
 	ports  []*port
-	up     []int // numbers of the ports that have a station, ascending
 	events []Event
 	closed bool
 	wg     sync.WaitGroup
@@ -79,7 +79,7 @@ func New(cfg Config) *Switch {
 	if cfg.Queue <= 0 {
 		cfg.Queue = 1024
 	}
-	return &Switch{cfg: cfg, epoch: time.Now(), table: NewTable(cfg.Age, 0)}
+	return &Switch{cfg: cfg, epoch: time.Now(), whole: newIsland(cfg)}
 }
 
 // Name returns the name of the switch.
@@ -98,7 +98,7 @@ func (s *Switch) AddPort(name string) error {
 	}
 	n := len(s.ports)
 	s.ports = append(s.ports, &port{
-		sw: s, name: name, number: n,
+		sw: s, name: name, number: n, island: s.whole,
 		in: newQueue(s.cfg.Queue), out: newQueue(s.cfg.Queue),
 		rngIn:  rand.New(rand.NewPCG(s.cfg.Seed, uint64(2*n))),
 		rngOut: rand.New(rand.NewPCG(s.cfg.Seed, uint64(2*n+1))),
@@ -209,7 +209,7 @@ func (s *Switch) forward(p *port, frame []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now()
-	d := s.table.Forward(frame, p.number, s.up, now)
+	d := p.island.table.Forward(frame, p.number, p.island.up, now)
 	if d.Move != nil {
 		from := s.ports[d.Move.From].name
 		s.event(Event{Time: now, Port: p.name, Kind: "move", MAC: d.Move.MAC, From: from,
