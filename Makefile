@@ -40,20 +40,22 @@ keys: ## Make the keys that sign upgrades and images (KEYS=build/keys)
 
 test: need-test check check-kernel unit vm test-boot ## Everything CI runs
 
-test-boot: ## The part of test-image that CI has time for: first boot, upgrade, a panic, secure boot; the case and a lock-up
-	@$(MAKE) test-image VERIFY= T='TestFirstBootAndState|TestUpgrade|TestBrokenImages/panic|TestSecureBoot'
+test-boot: ## The part of test-image that CI has time for: first boot, setup, upgrade, a panic, secure boot; the case and a lock-up
+	@$(MAKE) test-image VERIFY= T='TestFirstBootAndState|TestFirstSetup|TestUpgrade$$|TestBrokenImages/panic|TestSecureBoot'
 	@$(MAKE) test-hardware T='TestPanel|TestFactoryReset|TestPowerFailAndButton|TestWatchdogLockUp'
 
 check: ## Formatting, vet, staticcheck
 	@out=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "not gofmt-clean:"; echo "$$out"; exit 1; }
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
+	cd tools/manager && $(GO) vet ./... && $$(cd ../.. && $(GO) tool -n staticcheck) ./...
 
 board-check: ## Check the board files (FILES=board/mine.yaml checks others)
 	$(GO) run ./firmware/twinkeep board check $(or $(FILES),$(wildcard board/*.yaml))
 
 unit: ## Unit, simulator and namespace tests (the latter need root)
 	$(GO) test -timeout 20m ./...
+	cd tools/manager && $(GO) test ./...
 
 vm: pieces ## The demo as a test: four virtual machines, a power cut, checks on the captures (THEN=return,pause,operator,partition: stories behind it in the same lab)
 	$(GO) run ./tools/lab demo $(if $(THEN),--then $(THEN))
@@ -69,7 +71,7 @@ test-hardware: need-hardware pieces ## Lamps, buttons, buzzer, temperature, powe
 	$(GO) test ./hal/halvm -run '$(or $(T),.)' -v -timeout 30m -image $(abspath $(BUILD)/image)
 
 test-hardware-arm64: need-hardware-arm64 ## The image of qemu-arm64 under emulation: boots to ACTIVE, lamp, power button
-	$(GO) run ./tools/image pieces --board qemu-arm64 --out $(BUILD)/image-arm64
+	$(IMAGE) pieces --board qemu-arm64 --out $(BUILD)/image-arm64
 	$(GO) test ./hal/halvm -run TestARM -v -timeout 30m -arm $(abspath $(BUILD)/image-arm64)
 
 test-powercut: need-box image ## Start N disks (default 200) as power cuts leave them at random moments of first boot, commits, upgrade and factory reset (FOR=10m, LIVE=1: cut running boxes, REPLAY=1000: judge without booting)

@@ -164,6 +164,20 @@ func (c *Client) ReportSync(ctx context.Context, s Sync) (string, error) {
 	return m.Message, err
 }
 
+// SetPolicy tells had which policy this member runs.
+func (c *Client) SetPolicy(ctx context.Context, p Policy) (string, error) {
+	var m Message
+	err := c.call(ctx, HadSocket, http.MethodPost, "/v1/policy", p, &m)
+	return m.Message, err
+}
+
+// ReloadSync makes statesyncd read what it runs by again.
+func (c *Client) ReloadSync(ctx context.Context) (string, error) {
+	var m Message
+	err := c.call(ctx, StatesyncdSocket, http.MethodPost, "/v1/reload", nil, &m)
+	return m.Message, err
+}
+
 // Deactivate asks had to give the role to a peer.
 func (c *Client) Deactivate(ctx context.Context) (string, error) {
 	return c.order(ctx, "/v1/deactivate")

@@ -55,5 +55,14 @@ type Sync struct {
 	Text   string `json:"text,omitempty"` // why not
 }
 
+// PolicyDevice is the critical device of the policy: whether this member may serve by what it runs.
+const PolicyDevice = "Policy"
+
+// Policy is the body of POST /v1/policy: what this member runs, for its heartbeats; zero: none.
+type Policy struct {
+	Revision uint64 `json:"revision"`
+	Digest   string `json:"digest"` // sha256:…
+}
+
 // SyncSilence is after which silence a member counts as not in sync.
 const SyncSilence = 3 * time.Second

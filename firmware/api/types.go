@@ -19,6 +19,8 @@ type NodeStatus struct {
 	File     string `json:"file"`
 	Hostname string `json:"hostname,omitempty"`
 	Cluster  string `json:"cluster,omitempty"` // name and ID, empty on a standalone host
+	// Policy is what a box runs that runs by policies; of the node file its identity, key and devices count then.
+	Policy string `json:"policy,omitempty"`
 	// Applied is true when what runs is what the file says, but for Missing and Problems. It is false when the file
 	// on disk is bad; what ran before goes on then.
 	Applied  bool           `json:"applied"`

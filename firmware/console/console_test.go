@@ -34,8 +34,8 @@ func TestInteractive(t *testing.T) {
 	o.types("clu\t")
 	o.expect(t, "cluster ")
 	o.types("?")
-	got := o.expect(t, "interfaces  Show the interfaces that carry heartbeats")
-	if !strings.Contains(got, "events      Show what happened") {
+	got := o.expect(t, "interfaces   Show the interfaces that carry heartbeats")
+	if !strings.Contains(got, "events       Show what happened") {
 		t.Errorf("? after cluster gives:\n%s", got)
 	}
 	o.types("st\t\r")

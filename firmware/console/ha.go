@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/twinkeep/twinkeep/firmware/api"
+	policycmd "github.com/twinkeep/twinkeep/firmware/policy/cmd"
 	"github.com/twinkeep/twinkeep/ha/member"
 )
 
@@ -117,6 +118,7 @@ func (s *session) clusterCommand() *cobra.Command {
 			func(c *api.Client, ctx context.Context) (member.Status, error) { return c.HA(ctx) }, writeFailovers),
 		s.explainCommand(), s.lockCommand(), s.clearLockCommand(), s.priorityCommand(), s.removeCommand(), s.watchCommand(),
 		s.eventsCommand(), s.failoverCommand(), s.downCommand(), s.upCommand(), s.deviceCommand(),
+		policycmd.ResumeCommand(s.policyOptions()),
 	)
 	return cmd
 }
@@ -157,6 +159,7 @@ func writeCluster(w io.Writer, s member.Status) {
 	})
 	writeOpinions(w, s)
 	writeWitnesses(w, s)
+	writePolicies(w, s)
 	fmt.Fprintf(w, "\nLast change: %s ago, %s\n", long(time.Duration(s.StateSince)), either(s.Reason, "no reason given"))
 	fmt.Fprintf(w, "Failovers:   %d", s.Failover.Count)
 	if s.Failover.Last != "" {
@@ -170,6 +173,35 @@ func writeCluster(w io.Writer, s member.Status) {
 	if s.ConfigError != "" {
 		fmt.Fprintf(w, "Config:      %s\n", s.ConfigError)
 	}
+}
+
+// writePolicies shows what each member runs, in a cluster that runs by policies.
+func writePolicies(w io.Writer, s member.Status) {
+	type line struct {
+		id   uint8
+		name string
+		member.PolicyStatus
+	}
+	lines := []line{{s.Member, s.MemberName, s.Policy}}
+	some := s.Policy.Revision != 0
+	for _, p := range s.Peers {
+		lines = append(lines, line{p.Member, p.Name, p.Policy})
+		some = some || p.Policy.Revision != 0
+	}
+	if !some {
+		return
+	}
+	slices.SortFunc(lines, func(a, b line) int { return int(a.id) - int(b.id) })
+	fmt.Fprintln(w)
+	table(w, "POLICY OF|REVISION|DIGEST", func(row func(...any)) {
+		for _, l := range lines {
+			if l.Revision == 0 {
+				row(l.name, "none", "")
+			} else {
+				row(l.name, l.Revision, l.Digest)
+			}
+		}
+	})
 }
 
 func writeClusterInterfaces(w io.Writer, s member.Status) {

@@ -73,6 +73,9 @@ func writeNodeStatus(w io.Writer, s api.NodeStatus, file []byte) {
 	default:
 		fmt.Fprintf(w, "%s is in force.\n", s.File)
 	}
+	if s.Policy != "" {
+		fmt.Fprintf(w, "This device runs by %s: of this file its identity, key and devices count.\n", s.Policy)
+	}
 	writeProblems(w, s.Errors, file)
 	for _, p := range s.Warnings {
 		fmt.Fprintf(w, "warning: %s\n", oneLine(p))
@@ -214,7 +217,7 @@ func (s *session) nodeReload(cmd *cobra.Command, _ []string) error {
 // applied passes the new file on to had, and tells what came of it.
 func (s *session) applied(cmd *cobra.Command, status api.NodeStatus, message string) error {
 	cluster, err := "", error(nil)
-	if status.Cluster != "" {
+	if status.Cluster != "" && status.Policy == "" { // by a policy, gatewayd tells had when that has to know
 		cluster, err = s.client().ReloadHA(cmd.Context())
 	}
 	if showErr := show(cmd, s, status, func(w io.Writer, st api.NodeStatus) {

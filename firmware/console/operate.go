@@ -191,6 +191,9 @@ func elsewhere(st member.Status, but uint8) string {
 // editNode changes the node file of this device. It is checked and applied as by node edit; had is not told.
 func (s *session) editNode(cmd *cobra.Command, change func([]byte) ([]byte, error)) error {
 	c, ctx := s.client(), cmd.Context()
+	if st, err := c.Node(ctx); err == nil && st.Policy != "" {
+		return &api.Error{Message: "nothing was changed: this device runs by a policy", Hint: "change it in the policy, and install that"}
+	}
 	old, err := c.NodeFile(ctx)
 	if err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -13,16 +14,18 @@ import (
 	"github.com/twinkeep/twinkeep/firmware/api"
 	"github.com/twinkeep/twinkeep/firmware/node"
 	"github.com/twinkeep/twinkeep/firmware/policy"
+	policycmd "github.com/twinkeep/twinkeep/firmware/policy/cmd"
 	"github.com/twinkeep/twinkeep/firmware/policy/diff"
 	explained "github.com/twinkeep/twinkeep/firmware/policy/explain"
 	"github.com/twinkeep/twinkeep/firmware/ruleset"
 	"github.com/twinkeep/twinkeep/firmware/ruleset/rules"
 )
 
-// policyCommand works on files, without a daemon: on the administrator's workstation and on the box alike.
+// policyCommand works on files, without a daemon, on the administrator's workstation and on the box alike; and on the
+// policies of this member.
 func (s *session) policyCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "policy", Short: "Check, compare and explain policies, the configuration of a whole cluster", Args: cobra.NoArgs,
+		Use: "policy", Short: "Check, publish and install policies, the configuration of a whole cluster", Args: cobra.NoArgs,
 	}
 	cmd.AddCommand(
 		&cobra.Command{
@@ -40,7 +43,19 @@ func (s *session) policyCommand() *cobra.Command {
 		},
 		s.policyExplain(), s.policyRender(),
 	)
+	cmd.AddCommand(policycmd.Commands(s.policyOptions())...)
 	return cmd
+}
+
+func (s *session) policyOptions() policycmd.Options {
+	return policycmd.Options{
+		Socket: func() string { return filepath.Join(s.Run, api.GatewaydSocket) },
+		JSON:   func() bool { return s.json },
+		Check: func(document []byte) error {
+			_, _, err := policy.Parse("policy", document)
+			return err
+		},
+	}
 }
 
 // readPolicy reads a file, or standard input for "-".

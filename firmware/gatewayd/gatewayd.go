@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"github.com/twinkeep/twinkeep/firmware/api"
 	"github.com/twinkeep/twinkeep/firmware/license"
@@ -36,13 +37,18 @@ type daemon struct {
 
 	// mu is held during an application: there is one at a time, and whoever asks for the status sees its end.
 	mu       sync.Mutex
-	node     *node.Node // in force; nil until there was a good file
-	closed   bool       // the ruleset of node is in
+	node     *node.Node       // in force; nil until there was a good file
+	rules    *ruleset.Ruleset // that belong to node
+	closed   bool             // rules are in
 	status   api.NodeStatus
 	monitors monitors
 	ctx      context.Context // of Run: the monitors live as long
 	disabled disabled
 	licence  *licensing
+	policies atomic.Pointer[policies] // nil on a box that runs by its node file alone
+
+	reloading sync.Mutex // held by whoever reads the node file and starts or ends policies
+	started   bool       // the node file was read once
 }
 
 // Run serves until ctx ends. It leaves the network as it is then: traffic goes on while gatewayd is restarted.
@@ -70,6 +76,7 @@ func Run(ctx context.Context, opts Options) error {
 	d.disabled = readDisabled(opts, d.Log.Printf)
 	d.licence = newLicensing(opts)
 	d.reload()
+	defer d.endPolicies()
 	var watching sync.WaitGroup
 	watching.Go(func() { d.keepJudging(ctx) })
 	watching.Go(func() { d.keepContact(ctx) })
@@ -85,11 +92,23 @@ func Run(ctx context.Context, opts Options) error {
 	return unixhttp.Serve(ctx, ln, d.handler())
 }
 
-// reload reads the node file and, when it is good, applies it.
+// reload reads the node file and, when it is good, applies it, or what the policy makes of it.
 func (d *daemon) reload() api.NodeStatus {
+	d.reloading.Lock()
+	defer d.reloading.Unlock()
+	n, warnings, err := node.Load(d.ConfigDir)
+	settings := policySettings{}
+	if err == nil {
+		settings = loadPolicySettings(d.Options, n)
+		if fault := settings.fault(); fault != nil && d.policies.Load() != nil {
+			err = fault // what ran before goes on
+		} else {
+			d.changePolicies(settings, n)
+		}
+	}
+	d.started = true
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	n, warnings, err := node.Load(d.ConfigDir)
 	status := api.NodeStatus{File: filepath.Join(d.ConfigDir, node.FileName), Warnings: warnings}
 	if err != nil {
 		status.Errors = problems(status.File, err)
@@ -103,21 +122,46 @@ func (d *daemon) reload() api.NodeStatus {
 		}
 		d.Log.Printf("the node file is not used; fix it with: node edit")
 		d.judge()
-		return d.status
+		return d.nodeStatus()
 	}
-	d.node, d.closed = n, false
 	status.Running = d.status.Running
 	status.Hostname = n.Hostname
 	if n.Cluster != nil {
 		status.Cluster = fmt.Sprintf("%s (%d)", n.Cluster.Name, n.Cluster.ID)
 	}
+	if d.policies.Load() != nil { // it has applied what it has, and goes on doing so
+		status.Applied, status.Missing, status.Problems, status.Changes = d.status.Applied, d.status.Missing, d.status.Problems, d.status.Changes
+	}
 	d.status = status
-	d.monitors.restart(d.ctx, n)
 	for _, p := range warnings {
 		d.Log.Printf("warning: %s", p.Error())
 	}
+	switch p := d.policies.Load(); {
+	case p != nil:
+		p.readNode(n)
+	case settings.wanted: // and cannot be had
+		d.enact(n, ruleset.Compile(closedRules(n)))
+		d.fail(errors.New(settings.problem))
+	default:
+		d.enact(n, ruleset.New(n))
+	}
+	return d.nodeStatus()
+}
+
+// nodeStatus is the status with what the box runs instead, if it does. d.mu is held.
+func (d *daemon) nodeStatus() api.NodeStatus {
+	s := d.status
+	if p := d.policies.Load(); p != nil {
+		s.Policy = p.name()
+	}
+	return s
+}
+
+// enact makes a node and its rules those in force. d.mu is held. What did not go through is in d.status.Problems.
+func (d *daemon) enact(n *node.Node, rules *ruleset.Ruleset) {
+	d.node, d.rules, d.closed = n, rules, false
+	d.monitors.restart(d.ctx, n)
 	d.apply()
-	return d.status
 }
 
 // problems gives the faults of a node file, whatever kind of error it is.
@@ -134,7 +178,7 @@ func (d *daemon) apply() {
 	d.status.Problems, d.status.Changes, d.status.Missing = nil, nil, nil
 	d.status.Applied = false
 	if !d.closed {
-		if err := ruleset.New(d.node).Apply(); err != nil {
+		if err := d.rules.Apply(); err != nil {
 			d.fail(err)
 			return
 		}

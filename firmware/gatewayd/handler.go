@@ -10,6 +10,7 @@ import (
 
 	"github.com/twinkeep/twinkeep/firmware/api"
 	"github.com/twinkeep/twinkeep/firmware/node"
+	"github.com/twinkeep/twinkeep/firmware/policy/install"
 )
 
 // handler is the API of the box:
@@ -26,6 +27,7 @@ import (
 //	PUT  /v1/license?force=1      installs the body; api.LicenceStatus
 //	DELETE /v1/license?force=1    takes it out; api.LicenceStatus
 //	POST /v1/license/contact      asks the licence server; api.Message
+//	*    /v1/policy…              package firmware/policy/install, on a box that runs by policies
 //	GET  /v1/hardware             api.Hardware
 //	GET  /v1/connections?limit=N&proto=P&…   api.Connections; see api.ConnectionFilter
 //	GET  /v1/connections/count    api.ConnectionCount
@@ -33,9 +35,8 @@ func (d *daemon) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/node", func(w http.ResponseWriter, _ *http.Request) {
 		d.mu.Lock()
-		status := d.status
-		d.mu.Unlock()
-		api.Reply(w, status, nil)
+		defer d.mu.Unlock()
+		api.Reply(w, d.nodeStatus(), nil)
 	})
 	mux.HandleFunc("GET /v1/node/file", d.getFile)
 	mux.HandleFunc("PUT /v1/node/file", d.putFile)
@@ -73,8 +74,21 @@ func (d *daemon) handler() http.Handler {
 		n, err := connectionCount()
 		api.Reply(w, n, err)
 	})
+	mux.HandleFunc(install.PathStatus, d.servePolicy)
+	mux.HandleFunc(install.PathStatus+"/", d.servePolicy)
 	mux.HandleFunc("/", api.NotFound)
 	return mux
+}
+
+// servePolicy is the API of policies, where the box runs by them.
+func (d *daemon) servePolicy(w http.ResponseWriter, r *http.Request) {
+	p := d.policies.Load()
+	if p == nil {
+		api.Reply(w, nil, &api.Error{Status: http.StatusConflict, Message: "this box runs by its node file alone",
+			Hint: "to run it by policies, put the public key of who signs them into " + filepath.Join(d.ConfigDir, keysDir) + "; then: node reload"})
+		return
+	}
+	p.api.ServeHTTP(w, r)
 }
 
 // inForce is the node file that runs; an empty one when none does.

@@ -102,7 +102,7 @@ func (d *daemon) life(ctx context.Context) {
 // prepare makes the member that the node file asks for. late are devices that are not there yet and
 // whose place is therefore not known.
 func (d *daemon) prepare() (m *member.Member, late []string, err error) {
-	n, err := d.load()
+	n, in, err := d.load()
 	if err != nil {
 		d.set(nil, nil, err.Error())
 		return nil, nil, err
@@ -119,6 +119,10 @@ func (d *daemon) prepare() (m *member.Member, late []string, err error) {
 		if down, yes := d.keptDown(); yes {
 			cfg.Devices = append(cfg.Devices, down)
 		}
+		if in != nil {
+			cfg.Devices = append(cfg.Devices, policyDevice(in))
+			cfg.Policy = policyOf(in.Revision, in.Digest)
+		}
 		m, err = member.New(cfg)
 	}
 	if err != nil {
@@ -129,13 +133,13 @@ func (d *daemon) prepare() (m *member.Member, late []string, err error) {
 	return m, late, nil
 }
 
-func (d *daemon) load() (*node.Node, error) {
+// load reads what this member runs by; in is nil without policies.
+func (d *daemon) load() (n *node.Node, in *node.InForce, err error) {
 	if d.NodeFile != "" {
-		n, _, err := node.LoadFile(d.NodeFile)
-		return n, err
+		n, _, err = node.LoadFile(d.NodeFile)
+		return n, nil, err
 	}
-	n, _, err := node.Load(d.ConfigDir)
-	return n, err
+	return node.LoadRunning(d.ConfigDir, d.RunDir)
 }
 
 func (d *daemon) set(m *member.Member, n *node.Node, problem string) {
@@ -201,6 +205,7 @@ func (d *daemon) handler() http.Handler {
 	mux.HandleFunc("POST /v1/priority", d.order(priority))
 	mux.HandleFunc("POST /v1/remove", d.order(remove))
 	mux.HandleFunc("POST /v1/sync", d.order(d.sync.report))
+	mux.HandleFunc("POST /v1/policy", d.order(setPolicy))
 	mux.HandleFunc("GET /v1/changes", func(w http.ResponseWriter, _ *http.Request) {
 		changes := []member.Change{}
 		var err error

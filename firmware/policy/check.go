@@ -155,24 +155,8 @@ func (c *checker) checkManagement() {
 
 func (c *checker) checkServices() {
 	s := &c.Services
-	if s.SSH.Enabled && s.API.Enabled && s.SSH.Port == s.API.Port && s.SSH.Port != 0 {
+	if s.SSH.Port == s.API.Port && s.SSH.Port != 0 {
 		c.fail("services.api.port", "give one of them another port", "SSH has port %d already", s.SSH.Port)
-	}
-	for _, l := range []struct {
-		key  string
-		list []netip.Addr
-	}{{"dns", s.DNS}, {"ntp", s.NTP}, {"syslog", s.Syslog}} {
-		hosts := seen[netip.Addr]{}
-		for i, a := range l.list {
-			path := fmt.Sprintf("services.%s[%d]", l.key, i)
-			if !a.IsValid() {
-				continue
-			}
-			hosts.once(c.decoder, a, path, "server %s", a)
-			if c.own[a] {
-				c.fail(path, "give a server beyond this gateway", "%s is an address of this cluster", a)
-			}
-		}
 	}
 }
 

@@ -36,8 +36,8 @@ func (f *Filter) defaults() { f.Flowtable = true }
 func (l *Limit) defaults() { l.Burst, l.Per = 5, PerRule }
 
 func (s *Services) defaults() {
-	s.SSH = Listener{Enabled: true, Port: 22}
-	s.API = Listener{Enabled: true, Port: 443}
+	s.SSH = Listener{Port: 22}
+	s.API = Listener{Port: 443}
 }
 
 func (m *Monitor) defaults() {

@@ -26,7 +26,7 @@ type Policy struct {
 	NAT         []NAT      `key:"nat" doc:"Address translation. The first entry that matches a new connection decides, for its source and for its destination."`
 	Filter      Filter     `key:"filter" doc:"What passes through the gateway. Nothing passes that no rule accepts; answers to what was accepted always do."`
 	Management  []Access   `key:"management" doc:"Who may reach the gateway itself."`
-	Services    Services   `key:"services" doc:"What the gateway itself offers and uses."`
+	Services    Services   `key:"services" doc:"Ports of the gateway's own services."`
 	Monitors    []Monitor  `key:"monitors" doc:"Hosts beyond the links; a member that cannot reach them is unfit."`
 	source      *positions // where everything stood
 }
@@ -253,19 +253,16 @@ type Access struct {
 	Log     bool      `key:"log" doc:"Log new connections, at most 10 lines a second."`
 }
 
-// Services of the gateway itself.
+// Services are the gateway's own. What this firmware has no program for has no key here: a setting that does nothing
+// would be believed.
 type Services struct {
-	SSH    Listener     `key:"ssh" doc:"Console over SSH."`
-	API    Listener     `key:"api" doc:"Management API."`
-	DNS    []netip.Addr `key:"dns" doc:"Name servers the gateway asks."`
-	NTP    []netip.Addr `key:"ntp" doc:"Time servers the gateway asks."`
-	Syslog []netip.Addr `key:"syslog" doc:"Log servers."`
+	SSH Listener `key:"ssh" doc:"What management means by ssh."`
+	API Listener `key:"api" doc:"What management means by api."`
 }
 
 // Listener is a TCP service of the gateway.
 type Listener struct {
-	Enabled bool   `key:"enabled" doc:"Whether it runs."`
-	Port    uint16 `key:"port" min:"1" max:"65535" doc:"TCP port."`
+	Port uint16 `key:"port" min:"1" max:"65535" doc:"TCP port."`
 }
 
 // Monitor watches hosts, as in the node file.

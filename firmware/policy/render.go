@@ -92,7 +92,7 @@ func (n *NIC) vlan() *node.VLAN {
 
 // overlay takes from the node file what only the box knows.
 func overlay(n, local *node.Node) {
-	n.Board = local.Board
+	n.Board, n.Registration = local.Board, local.Registration
 	if local.Cluster != nil {
 		n.Cluster.Key, n.Cluster.KeyFile = local.Cluster.Key, local.Cluster.KeyFile
 	}

@@ -265,6 +265,7 @@ func (c *compiler) inputHead() *chain {
 			set := c.rangeSet(peers, f)
 			ch.add("members", addressIn(source, f, set, false), ports(rules.UDP, rules.PeerPort, rules.SyncPort), accept())
 			ch.add("state sync", addressIn(source, f, set, false), ports(rules.TCP, rules.SyncPort, rules.SyncPort), accept())
+			ch.add("members", addressIn(source, f, set, false), ports(rules.TCP, rules.PolicyPort, rules.PolicyPort), accept())
 		}
 	}
 	return ch

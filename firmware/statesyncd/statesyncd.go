@@ -96,7 +96,7 @@ func (d *daemon) life(ctx context.Context) {
 		case <-time.After(for_):
 		}
 	}
-	n, _, err := node.Load(d.ConfigDir)
+	n, _, err := node.LoadRunning(d.ConfigDir, d.RunDir)
 	if err == nil && n.Cluster == nil {
 		err = errStandalone
 	}

@@ -48,7 +48,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	d := &daemon{Options: o, client: api.NewClient(o.RunDir)}
 	d.own = newParticipant(o, d.client)
-	d.peers = &peers{dir: o.ConfigDir, client: d.client, last: make(map[uint8]string)}
+	d.peers = &peers{dir: o.ConfigDir, run: o.RunDir, client: d.client, last: make(map[uint8]string)}
 	d.own.peers = d.peers
 	d.driver = newDriver(o, d.own, d.peers)
 	var wg sync.WaitGroup

@@ -25,6 +25,7 @@ var quiet = log.New(io.Discard, "", 0)
 // peers knows the other members and where they are: state sync has found them.
 type peers struct {
 	dir    string // of the node file
+	run    string // of what is in force
 	client *api.Client
 
 	mu   sync.Mutex
@@ -33,7 +34,7 @@ type peers struct {
 
 // cluster is the cluster of the node file.
 func (p *peers) cluster() (*node.Cluster, error) {
-	n, _, err := node.Load(p.dir)
+	n, _, err := node.LoadRunning(p.dir, p.run)
 	switch {
 	case err != nil:
 		return nil, err

@@ -75,7 +75,7 @@ func newMember1(t *testing.T) *member1 {
 	}
 	client := api.NewClient(o.RunDir)
 	own := newParticipant(o, client)
-	p := &peers{dir: o.ConfigDir, client: client, last: make(map[uint8]string)}
+	p := &peers{dir: o.ConfigDir, run: o.RunDir, client: client, last: make(map[uint8]string)}
 	own.peers = p
 	m.driver = newDriver(o, own, p)
 	t.Cleanup(own.stop)

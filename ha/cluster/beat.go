@@ -71,6 +71,7 @@ func (m *Machine) compose(iface int) wire.Beat {
 		Version: wire.Version, Cluster: m.cfg.Cluster, Member: m.cfg.Self, State: m.state, Interface: f.Number,
 		Nonce: m.cfg.Nonce, Term: m.term, Demotion: m.demotion(), Priority: m.priority(), NN: f.NN,
 		Connections: m.connections, Serial: m.cfg.Serial, Vote: m.ballot.member,
+		PolicyRevision: m.policy.Revision, PolicyDigest: m.policy.Digest,
 	}
 	set := func(on bool, fl wire.Flags) {
 		if on {

@@ -3,6 +3,7 @@ package cluster
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/twinkeep/twinkeep/ha/wire"
@@ -241,6 +242,9 @@ func (m *Machine) decideResting(h *peer) {
 	// one that does not act leaves nobody without a gateway for long.
 	rank := 0
 	chosen := m.chosen()
+	if chosen == m.cfg.Self && m.lags() {
+		chosen = 0 // whoever gave it the role did not know yet
+	}
 	for _, p := range m.others {
 		if p.candidate() && chosen != m.cfg.Self && p.id != chosen && p.merit().compare(m.merit()) > 0 {
 			rank++
@@ -265,6 +269,13 @@ func (m *Machine) decideResting(h *peer) {
 	}
 	m.bid = bid{}
 	m.take(m.whyVacant())
+}
+
+// lags reports whether this member is not in sync while another one that could take the role is, and is as fit.
+func (m *Machine) lags() bool {
+	return !m.inSync && slices.ContainsFunc(m.others, func(p *peer) bool {
+		return p.candidate() && p.view.State == wire.Standby && p.view.Has(wire.InSync) && p.view.Demotion/weightInterface <= m.demotion()/weightInterface
+	})
 }
 
 // mayTake reports whether nothing of its own keeps this member from taking the role.

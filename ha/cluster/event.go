@@ -184,4 +184,5 @@ const (
 	EvQuorum       = "quorum"
 	EvLock         = "lock"
 	EvSync         = "sync_state"
+	EvPolicy       = "policy_differs"
 )

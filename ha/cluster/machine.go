@@ -85,6 +85,7 @@ type Machine struct {
 	devices     []*device // in the order of their names
 	connections uint32
 	inSync      bool
+	policy      Policy
 
 	refused   map[wire.Reason]*refusal
 	failovers []Failover
@@ -171,6 +172,8 @@ func (m *Machine) Step(now Instant, in Input) []Action {
 		m.clearLock()
 	case BarrierPassed:
 		m.handover.until = m.now
+	case Policy:
+		m.setPolicy(in)
 	case SyncState:
 		m.setSync(in)
 	case Busy:

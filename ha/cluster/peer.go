@@ -41,8 +41,9 @@ type peer struct {
 	// heldAt is when another member said so last that took it for the holder as well.
 	heldAt Instant
 
-	gone string  // why it is not alive
-	odd  Instant // no further log of a cabling or hardware oddity before this
+	gone      string  // why it is not alive
+	odd       Instant // no further log of a cabling or hardware oddity before this
+	differing differing
 
 	newest [MaxInterfaces + 1]uint64 // highest sequence accepted, by the sender's interface number
 	heard  [MaxInterfaces]heard      // by our interface index: what we echo
@@ -120,6 +121,7 @@ func (m *Machine) receive(iface int, b *wire.Beat) {
 		}
 		m.log(Notice, EvPeerAlive, fmt.Sprintf("%s is alive: heard on %s, %s with term %d", m.name(p.id), m.cfg.Interfaces[iface].Name, b.State, b.Term))
 	}
+	m.comparePolicy(p, b)
 	m.hearsay(b)
 	if b.Term > m.term {
 		m.term = b.Term

@@ -105,8 +105,8 @@ func (m *Machine) favourite() (id uint8, named bool) {
 	if h := m.holder(); h != nil {
 		return h.id, false
 	}
-	if m.now < m.yieldUntil && m.successorID != 0 {
-		return m.successorID, true
+	if p := m.peer(m.successorID); m.now < m.yieldUntil && p != nil && p.alive {
+		return p.id, true
 	}
 	var best *peer
 	for _, p := range m.others {

@@ -20,6 +20,7 @@ type View struct {
 	InSync      bool
 	Priority    uint8
 	Connections uint32
+	Policy      Policy
 	Problems    []string
 	Peers       []PeerView
 	Interfaces  []InterfaceView
@@ -41,6 +42,7 @@ type PeerView struct {
 	Demotion    uint16
 	InSync      bool
 	Connections uint32
+	Policy      Policy
 	Heard       bool // ever
 	LastHeard   Instant
 	LastOn      int // interface index, -1 if never
@@ -61,7 +63,7 @@ type InterfaceView struct {
 func (m *Machine) View() View {
 	v := View{
 		State: m.state, Since: m.since, Reason: m.reason, Term: m.term, Designated: m.designated(),
-		Demotion: m.demotion(), InSync: m.inSync, Priority: m.priority(), Connections: m.connections,
+		Demotion: m.demotion(), InSync: m.inSync, Priority: m.priority(), Connections: m.connections, Policy: m.policy,
 		Problems: m.problems(), Nonce: m.cfg.Nonce, Refused: map[wire.Reason]uint64{}, Failovers: slices.Clone(m.failovers), Count: m.count,
 	}
 	if m.active() {
@@ -79,7 +81,8 @@ func (m *Machine) View() View {
 		}
 		w := PeerView{ID: p.id, Name: c.Name, Alive: p.alive, State: wire.Lost, Term: p.view.Term, Priority: p.priority,
 			Demotion: p.view.Demotion, InSync: p.view.Has(wire.InSync), Connections: p.view.Connections,
-			Heard: p.lastOn >= 0, LastHeard: p.lastHeard, LastOn: p.lastOn, Gone: p.gone, Boot: p.nonce}
+			Policy: Policy{p.view.PolicyRevision, p.view.PolicyDigest},
+			Heard:  p.lastOn >= 0, LastHeard: p.lastHeard, LastOn: p.lastOn, Gone: p.gone, Boot: p.nonce}
 		for i := range m.links {
 			w.HeardOn = append(w.HeardOn, -1)
 			if p.heard[i].count > 0 {

@@ -57,6 +57,7 @@ type Config struct {
 	Mode           cluster.Mode
 	Interfaces     []Interface
 	Devices        []cluster.Device // reports from before, taken in first
+	Policy         cluster.Policy   // that this member runs
 	// Role, if not nil, is called after this member took or lost the role, in a goroutine of its own.
 	Role func()
 	// Barrier, if not nil, returns when the successor has every connection, or cannot; a planned hand-over waits for it.
@@ -113,6 +114,7 @@ type portState struct {
 	vipErr      string
 	unmonitored bool // by the operator
 	doubles     doubles
+	origins     [cluster.MaxMembers + 1]netip.Addr // of heartbeats, by member ID
 	sent        uint64
 	failed      uint64
 }
@@ -277,6 +279,9 @@ func (m *Member) Run(ctx context.Context) error {
 	for _, d := range m.cfg.Devices {
 		m.step(d)
 	}
+	if m.cfg.Policy != (cluster.Policy{}) {
+		m.step(m.cfg.Policy)
+	}
 	m.watch()
 	if m.ccp != nil {
 		go m.ccp.Run(m.stop)
@@ -398,10 +403,11 @@ func (m *Member) receive(iface int, p *port.Port) {
 
 func (m *Member) handle(f *received) {
 	var payload []byte
+	var envelope wire.Envelope
 	var err error
 	switch {
 	case !f.from.IsValid():
-		_, payload, err = wire.ParseFrame(f.data[:f.n])
+		envelope, payload, err = wire.ParseFrame(f.data[:f.n])
 	case f.n > wire.MaxPayload:
 		err = wire.Oversized
 	default:
@@ -424,6 +430,7 @@ func (m *Member) handle(f *received) {
 		return
 	}
 	m.compare(&beat)
+	m.origin(f.iface, envelope.SrcIP, &beat)
 	m.step(cluster.BeatReceived{Interface: f.iface, Beat: beat})
 }
 

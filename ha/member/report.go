@@ -132,9 +132,9 @@ func (m *Member) status() Status {
 		ClusterID: m.cfg.ClusterID, ClusterName: m.cfg.ClusterName, Member: m.cfg.Self, MemberName: m.name(m.cfg.Self),
 		Designated: v.Designated == m.cfg.Self, State: v.State.String(), Reason: v.Reason, StateSince: Duration(now.Sub(v.Since)),
 		Mode: m.cfg.Mode.String(), Priority: v.Priority, Term: v.Term, Holder: v.Holder, InSync: v.InSync, Problems: v.Problems,
-		Connections: v.Connections,
-		Timing:      TimingStatus{Beat: Duration(t.Beat), Lease: Duration(t.Lease), Dead: Duration(t.Dead), Silence: Duration(t.Silence)},
-		Rejected:    map[string]uint64{}, Failover: FailoverStatus{Count: v.Count, Since: -1},
+		Connections: v.Connections, Policy: policyStatus(v.Policy),
+		Timing:   TimingStatus{Beat: Duration(t.Beat), Lease: Duration(t.Lease), Dead: Duration(t.Dead), Silence: Duration(t.Silence)},
+		Rejected: map[string]uint64{}, Failover: FailoverStatus{Count: v.Count, Since: -1},
 	}
 	for r, n := range v.Refused {
 		s.Rejected[string(r)] = n
@@ -152,7 +152,7 @@ func (m *Member) status() Status {
 		if p.LastOn >= 0 {
 			w.LastOn = m.interfaceName(p.LastOn)
 		}
-		w.Differs = m.differs.text(p.ID)
+		w.Differs, w.Policy, w.Addresses = m.differs.text(p.ID), policyStatus(p.Policy), m.addresses(p, now)
 		s.Peers = append(s.Peers, w)
 	}
 	m.addVotes(&s, age)

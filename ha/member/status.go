@@ -1,6 +1,9 @@
 package member
 
-import "time"
+import (
+	"net/netip"
+	"time"
+)
 
 // Status is what had serves at GET /v1/status: everything the console shows about the cluster. Durations
 // are measured on the monotonic clock.
@@ -20,8 +23,9 @@ type Status struct {
 	Holder     uint8    `json:"holder"` // member whose gate may be open, 0 if none is known
 	InSync     bool     `json:"in_sync"`
 	// Problems names every critical device that reports a problem, e.g. "interface G1: no carrier".
-	Problems    []string `json:"problems,omitempty"`
-	Connections uint32   `json:"connections"`
+	Problems    []string     `json:"problems,omitempty"`
+	Connections uint32       `json:"connections"`
+	Policy      PolicyStatus `json:"policy,omitzero"`
 	// ConfigError is set when the node file could not be used; the member is then DOWN with its gate shut.
 	ConfigError string            `json:"config_error,omitempty"`
 	Timing      TimingStatus      `json:"timing"`
@@ -74,21 +78,39 @@ type VIPStatus struct {
 
 // PeerStatus is what this member knows of one other member.
 type PeerStatus struct {
-	Member      uint8    `json:"member"`
-	Name        string   `json:"name"`
-	Alive       bool     `json:"alive"`
-	State       string   `json:"state"` // as reported by the peer; LOST when silent
-	Term        uint64   `json:"term"`
-	Priority    uint8    `json:"priority"`
-	Demotion    uint16   `json:"demotion"` // 0 = fit
-	InSync      bool     `json:"in_sync"`
-	Connections uint32   `json:"connections"`
-	LastHeard   Duration `json:"last_heard"`        // age of the newest accepted heartbeat, -1ns if none
-	LastOn      string   `json:"last_on"`           // interface it arrived on
-	Vote        uint8    `json:"vote,omitempty"`    // whom it supports as holder, 0: nobody
-	Differs     string   `json:"differs,omitempty"` // what its node file says other than ours
+	Member      uint8        `json:"member"`
+	Name        string       `json:"name"`
+	Alive       bool         `json:"alive"`
+	State       string       `json:"state"` // as reported by the peer; LOST when silent
+	Term        uint64       `json:"term"`
+	Priority    uint8        `json:"priority"`
+	Demotion    uint16       `json:"demotion"` // 0 = fit
+	InSync      bool         `json:"in_sync"`
+	Connections uint32       `json:"connections"`
+	Policy      PolicyStatus `json:"policy,omitzero"`
+	// Addresses are the private IPv4 addresses it sends heartbeats from.
+	Addresses []PeerAddress `json:"addresses,omitempty"`
+	LastHeard Duration      `json:"last_heard"`        // age of the newest accepted heartbeat, -1ns if none
+	LastOn    string        `json:"last_on"`           // interface it arrived on
+	Vote      uint8         `json:"vote,omitempty"`    // whom it supports as holder, 0: nobody
+	Differs   string        `json:"differs,omitempty"` // what its node file says other than ours
 	// Opinions is what the other members think of it, itself included, but not this one: that is State.
 	Opinions []Opinion `json:"opinions,omitempty"`
+}
+
+// PolicyStatus is the policy that a member says it runs; zero: none.
+type PolicyStatus struct {
+	Revision uint64 `json:"revision"`
+	Digest   string `json:"digest"` // its first eight bytes, in hexadecimal
+}
+
+// PeerAddress is where a peer's heartbeats come from on one interface. Nothing proves it: whoever connects there proves
+// himself.
+type PeerAddress struct {
+	Interface string     `json:"interface"`
+	Sync      bool       `json:"sync,omitempty"`
+	Address   netip.Addr `json:"address"`
+	LastHeard Duration   `json:"last_heard"`
 }
 
 // QuorumStatus says whether this member has the majority that the role needs.

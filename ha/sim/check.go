@@ -221,7 +221,7 @@ func (w *World) dual(mask uint8, d time.Duration) {
 
 // unwarned reports whether the one of two members that opened its gate first could not know in time that the other, which
 // did not hear it, was about to: no heartbeat that the other sent in the beat before had arrived, or its process stood
-// still, so that it learns of it afterwards; or one of the two is a boot that has never proved to hear the other, which counts for nothing because it
+// still, so that it learns of it afterwards, or died with the order to shut in hand; or one of the two is a boot that has never proved to hear the other, which counts for nothing because it
 // may be a recording.
 func (w *World) unwarned(a, b uint8) bool {
 	first, second := w.Node(a), w.Node(b)
@@ -233,7 +233,7 @@ func (w *World) unwarned(a, b uint8) bool {
 		return true
 	}
 	herald := second.took.Add(-w.timing.Beat)
-	if !second.deafTo[first.ID] || second.reached[first.ID] > herald && first.resume <= herald {
+	if !second.deafTo[first.ID] || second.reached[first.ID] > herald && first.resume <= herald && first.Machine != nil {
 		return false
 	}
 	return w.Now.Sub(second.took) <= w.grace() || ab && w.path[second.ID][first.ID].newest <= second.took
@@ -376,7 +376,7 @@ func (w *World) checkBeat(n *Node, b *wire.Beat) {
 		for _, p := range w.Nodes {
 			n.arrived[p.ID], n.reached[p.ID], n.deafTo[p.ID] = w.path[p.ID][n.ID].newest, w.path[n.ID][p.ID].newest, w.deaf(p.ID, n.ID)
 		}
-		w.checkSync(n, b)
+		w.checkSync(n)
 	}
 	w.checkTerm(n, b.Term)
 	switch open := n.Gate.Open(w.Now); {
@@ -403,9 +403,10 @@ func (w *World) checkStorm(n *Node) {
 	}
 }
 
-// checkSync: invariant 4, as far as beats tell who is in sync.
-func (w *World) checkSync(n *Node, b *wire.Beat) {
-	if b.Has(wire.InSync) {
+// checkSync: invariant 4, as far as beats tell who is in sync; of the member that takes the role they do not any more. When
+// the better one has not acted for a dead time, the next one may.
+func (w *World) checkSync(n *Node) {
+	if n.Machine.View().InSync || w.gates == 0 && w.Now.Sub(w.vacant) > 2*w.timing.Dead-w.timing.Lease-w.timing.Beat {
 		return
 	}
 	for _, p := range w.Nodes {

@@ -19,7 +19,7 @@ const (
 	OnVote    Moment = "vote"    // a member or witness changes its vote
 	OnOpen    Moment = "open"    // a member opens its gate
 	OnShut    Moment = "shut"    // a member shuts its gate or lets it drain
-	OnBrink   Moment = "brink"   // the majority's support of an active member ends within a heartbeat
+	OnBrink   Moment = "brink"   // the majority's support of an active member ends within two heartbeats
 )
 
 // momentPatience is for how many dead times a fault waits for its moment.
@@ -91,7 +91,25 @@ func (n *Node) at(m Moment, s *cluster.Send) bool {
 	case OnShut:
 		return b.Order == wire.Shut || b.Order == wire.Drain
 	case OnBrink:
-		return b.Order == wire.Keep && s.By.Sub(n.local()) < n.w.timing.Beat
+		return b.Order == wire.Keep && n.w.quorum && n.w.mandate(n).Sub(n.w.Now) < 2*n.w.timing.Beat
 	}
 	return false
+}
+
+// mandate is until when an active member may keep the role by what the network has carried, whatever the member thinks: a
+// vote counts for dead - lease - beat after the heartbeat that its voter heard last was sent (ha/cluster, Quorum).
+func (w *World) mandate(n *Node) cluster.Instant {
+	var heard []cluster.Instant
+	for _, v := range w.Nodes {
+		if v != n {
+			heard = append(heard, w.path[n.ID][v.ID].newest)
+		}
+	}
+	slices.Sort(heard)
+	voters := len(w.Nodes)
+	need := voters - (voters/2 + 1) // besides itself
+	if need == 0 {
+		return cluster.Never
+	}
+	return heard[len(heard)-need].Add(w.timing.Dead - w.timing.Lease - w.timing.Beat)
 }

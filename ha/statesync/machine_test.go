@@ -412,6 +412,26 @@ func TestOffload(t *testing.T) {
 	if ok, text := w.nodes[2].m.InSync(); !ok {
 		t.Error(text)
 	}
+	// A member that joins gets it from a walk through the table, where it has no state either; so does the holder's daemon when it is
+	// started anew.
+	for name, k := range map[string]*fakeKernel{"the standby": {entries: map[Tuple]Flow{}, room: 5000}, "the holder's daemon": w.nodes[1].k} {
+		id := uint8(1)
+		if k != w.nodes[1].k {
+			id = 2
+		}
+		w.boot(id, k)
+		w.role(1, 1)
+		w.run(30 * time.Second)
+		if got := w.nodes[2].k.entries[f.Orig]; got.TCP.State != 3 {
+			t.Errorf("%s restarted: %+v", name, got)
+		}
+		if ok, text := w.nodes[2].m.InSync(); !ok {
+			t.Errorf("%s restarted: %s", name, text)
+		}
+		if s := w.nodes[1].m.Stats.RepairsGiven; s > 6 {
+			t.Errorf("%s restarted: %d repairs", name, s)
+		}
+	}
 }
 
 // TestBarrier: its answer comes when everything before it is in the peers' kernels.

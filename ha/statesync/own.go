@@ -102,6 +102,9 @@ func (m *Machine) carries(x *Expect) bool {
 		!m.local.Has(&x.Master) && x.Flags <= 7 && x.Class <= 8
 }
 
+// tcpEstablished is TCP_CONNTRACK_ESTABLISHED.
+const tcpEstablished = 3
+
 // normalise makes what the kernel said something that can be carried.
 func normalise(f *Flow) {
 	if f.Has&HasTimeout == 0 {
@@ -109,6 +112,10 @@ func normalise(f *Flow) {
 		if f.Orig.Proto == TCP {
 			f.Timeout = offloadTCP
 		}
+	}
+	if f.Status&StatusOffload != 0 && f.Orig.Proto == TCP && f.Has&HasTCP == 0 {
+		// The kernel offloads no other state (nft_flow_offload_eval). A member that joins has no older one to keep.
+		f.TCP.State, f.Has = tcpEstablished, f.Has|HasTCP
 	}
 	if f.Has&HasHelper != 0 && !knownHelper(f.Helper) {
 		f.Has &^= HasHelper

@@ -116,6 +116,9 @@ func (b *build) image(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if b.target.uname != "x86_64" {
+		return fmt.Errorf("the disk layout is for x86_64 PCs; for %s there are kernel and initramfs: image pieces --board %s", b.target.uname, b.board)
+	}
 	boot, fsck, err := b.diskPackages(ctx, key)
 	if err != nil {
 		return err

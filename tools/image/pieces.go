@@ -107,6 +107,9 @@ func (b *build) kernelTree(ctx context.Context) (*kernel.Tree, []byte, error) {
 	}
 	var tree *kernel.Tree
 	var err error
+	if b.kernel == kernelOwn && b.target.uname != "x86_64" {
+		return nil, nil, fmt.Errorf("our own kernel is for x86_64: for %s leave out --kernel", b.target.uname)
+	}
 	if b.kernel == kernelOwn {
 		if b.target.uname != "x86_64" {
 			return nil, nil, fmt.Errorf("our own kernel is for x86_64, board %s is %s: leave KERNEL out", b.board, b.target.uname)

@@ -92,10 +92,29 @@ func (o Options) statusCommand() *cobra.Command {
 }
 
 func writeStatus(w io.Writer, s install.Status) {
-	if s.InForce.IsZero() {
+	switch {
+	case s.Uninstalled:
+		fmt.Fprintln(w, "The policy is uninstalled on this member: nothing is forwarded.")
+	case s.InForce.IsZero():
 		fmt.Fprintln(w, "No policy is in force: nothing is forwarded.")
-	} else {
+	default:
 		fmt.Fprintf(w, "In force: %s of policy %s%s\n", s.InForce, s.Meta.Name, details(s.Meta))
+	}
+	if s.Standing.Why != "" {
+		fmt.Fprintf(w, "This member may not hold the role: %s\n", s.Standing.Why)
+	}
+	for _, p := range s.Peers {
+		runs := "no policy"
+		if p.Revision != 0 {
+			runs = fmt.Sprintf("revision %d (%.8s)", p.Revision, p.Digest)
+		}
+		fmt.Fprintf(w, "%s (%s): %s\n", p.Name, p.State, runs)
+	}
+	if s.Recovery != "" {
+		fmt.Fprintf(w, "Last recovery: this member %s\n", s.Recovery)
+	}
+	if s.Server != "" {
+		fmt.Fprintf(w, "Management server: %s\n", s.Server)
 	}
 	if s.Under != nil {
 		fmt.Fprintf(w, "Under way: %s\n", s.Under)
@@ -134,7 +153,7 @@ func (o Options) historyCommand() *cobra.Command {
 		Use: "history", Short: "List the policies on this member, or at the management server with --settings", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if cmd.Flags().Changed("settings") {
-				return o.serverHistory(cmd, s)
+				return s.with(func(r *registry.Registry) error { return o.serverHistory(cmd, r) })
 			}
 			st, err := o.status(cmd.Context())
 			if err != nil {
@@ -161,12 +180,7 @@ func (o Options) historyCommand() *cobra.Command {
 // serverHistoryLength is how many revisions are looked at: each costs a request.
 const serverHistoryLength = 20
 
-func (o Options) serverHistory(cmd *cobra.Command, s server) error {
-	r, err := s.open()
-	if err != nil {
-		return err
-	}
-	defer r.Close()
+func (o Options) serverHistory(cmd *cobra.Command, r *registry.Registry) error {
 	revisions, err := r.Revisions(cmd.Context())
 	if err != nil {
 		return err
@@ -295,21 +309,25 @@ func (o Options) fileCommand() *cobra.Command {
 func (o Options) installCommand() *cobra.Command {
 	var p which
 	var confirm time.Duration
-	var partial, again bool
+	var partial, again, server bool
 	c := &cobra.Command{
 		Use: "install [FILE]", Short: "Install a signed policy on all members of the cluster, or on none",
 		Long: "Given once, at any member. Every member stores the policy, checks it and tries it out; when all of them can, all switch.\n" +
 			"Until then, and on every member that cannot, the old policy stays in force.",
 		Example: "  twinkeep policy install office-r43.policy --confirm 5m\n" +
+			"  twinkeep policy install --from-server\n" +
 			"  twinkeep policy confirm",
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			q := p.query()
 			var body []byte
 			var err error
+			if server {
+				q.Set("server", "1")
+			}
 			switch {
-			case len(args) == 1 && len(q) > 0, len(args) == 0 && len(q) == 0:
-				return fmt.Errorf("give a policy file, or one of this member's history with --revision or --digest")
+			case len(args)+len(q) != 1:
+				return fmt.Errorf("give a policy file, or --from-server, or one of this member's history with --revision or --digest")
 			case len(args) == 1:
 				if body, err = readFile(args[0]); err != nil {
 					return err
@@ -325,28 +343,35 @@ func (o Options) installCommand() *cobra.Command {
 			if again {
 				q.Set("again", "1")
 			}
-			data, err := o.call(cmd.Context(), http.MethodPost, install.PathInstall+"?"+q.Encode(), body)
-			if err != nil {
-				return err
-			}
-			var r install.Report
-			if err := json.Unmarshal(data, &r); err != nil {
-				return err
-			}
-			if err := o.show(cmd, r, func(w io.Writer) { writeReport(w, r) }); err != nil {
-				return err
-			}
-			if !r.Installed {
-				return fmt.Errorf("nothing was changed")
-			}
-			return nil
+			return o.install(cmd, q, body)
 		},
 	}
 	p.flags(c)
+	c.Flags().BoolVar(&server, "from-server", false, "the newest one of the management server")
+	c.MarkFlagsMutuallyExclusive("from-server", "revision", "digest")
 	c.Flags().DurationVar(&confirm, "confirm", 0, "go back on all members unless policy confirm comes within this time, e.g. 5m")
 	c.Flags().BoolVar(&partial, "partial", false, "go on without members that do not answer or cannot: they are not eligible then")
 	c.Flags().BoolVar(&again, "again", false, "also a revision that was refused or taken back before")
 	return c
+}
+
+// install has the member of this machine install a policy and shows what became of it.
+func (o Options) install(cmd *cobra.Command, q url.Values, body []byte) error {
+	data, err := o.call(cmd.Context(), http.MethodPost, install.PathInstall+"?"+q.Encode(), body)
+	if err != nil {
+		return err
+	}
+	var r install.Report
+	if err := json.Unmarshal(data, &r); err != nil {
+		return err
+	}
+	if err := o.show(cmd, r, func(w io.Writer) { writeReport(w, r) }); err != nil {
+		return err
+	}
+	if !r.Installed {
+		return fmt.Errorf("nothing was changed")
+	}
+	return nil
 }
 
 func writeReport(w io.Writer, r install.Report) {
@@ -381,4 +406,47 @@ func (o Options) endCommand(name, short string) *cobra.Command {
 			return o.show(cmd, s, func(w io.Writer) { writeStatus(w, s) })
 		},
 	}
+}
+
+func (o Options) uninstallCommand() *cobra.Command {
+	return o.order(&cobra.Command{
+		Use: "uninstall", Short: "Take the policy out of force on this member: it closes, and a fit peer takes over",
+		Long: "The member closes and may not hold the role until policy recover, the next policy install, or a restart of the device. The\n" +
+			"other members keep theirs, and the policy stays in the history.",
+	}, install.PathUninstall)
+}
+
+func (o Options) recoverCommand() *cobra.Command {
+	return o.order(&cobra.Command{
+		Use: "recover", Short: "Go through the recovery order now: active peer, management server, own history",
+		Long: "As after a start. It ends policy uninstall, and tries again at once when this member has no policy.",
+	}, install.PathRecover)
+}
+
+// ResumeCommand is cluster resume-sync.
+func ResumeCommand(o Options) *cobra.Command {
+	return o.order(&cobra.Command{
+		Use: "resume-sync", Short: "Give up the policies that never reached the peer, and take the cluster's",
+		Long: "After a crash, what only this member knew is kept, and this member waits: see policy unsynced. Resume-sync lets the cluster's\n" +
+			"policy replace it. What is given up stays in policy unsynced, and can be had with policy file --digest D.",
+	}, install.PathResume)
+}
+
+// order completes a command that has the member do something and shows its answer.
+func (o Options) order(c *cobra.Command, path string) *cobra.Command {
+	c.Args = cobra.NoArgs
+	c.RunE = func(cmd *cobra.Command, _ []string) error {
+		data, err := o.call(cmd.Context(), http.MethodPost, path, nil)
+		if err != nil {
+			return err
+		}
+		var m struct {
+			Message string `json:"message"`
+		}
+		if err := json.Unmarshal(data, &m); err != nil {
+			return err
+		}
+		return o.show(cmd, m, func(w io.Writer) { fmt.Fprintln(w, m.Message) })
+	}
+	return c
 }

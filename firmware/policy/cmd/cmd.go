@@ -2,6 +2,7 @@
 package cmd
 
 import (
+	"crypto"
 	"errors"
 	"fmt"
 	"os"
@@ -36,6 +37,7 @@ func Commands(o Options) []*cobra.Command {
 	return []*cobra.Command{
 		keygenCommand(), o.signCommand(), o.pushCommand(), pullCommand(), o.rollbackCommand(),
 		o.statusCommand(), o.historyCommand(), o.unsyncedCommand(), o.fileCommand(), o.installCommand(),
+		o.uninstallCommand(), o.recoverCommand(),
 		o.endCommand("confirm", "Keep the policy that was installed with --confirm, on all members"),
 		o.endCommand("cancel", "Go back from a policy that was installed with --confirm, on all members, at once"),
 	}
@@ -84,6 +86,16 @@ func (s *server) open() (*registry.Registry, error) {
 	return registry.New(c)
 }
 
+// with opens the server for the time of f.
+func (s *server) with(f func(*registry.Registry) error) error {
+	r, err := s.open()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	return f(r)
+}
+
 // private are the signing keys named by --key.
 type private struct{ paths []string }
 
@@ -93,21 +105,28 @@ func (p *private) flag(c *cobra.Command) {
 	c.MarkFlagFilename("key", "key", "pem")
 }
 
-func (p *private) sign(a *artifact.Artifact) error {
+// keys reads them.
+func (p *private) keys() (keys []crypto.Signer, err error) {
 	for _, path := range p.paths {
 		data, err := readFile(path)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		key, err := sign.ParsePrivate(data)
 		if err != nil {
-			return fmt.Errorf("%s: %w", path, err)
+			return nil, fmt.Errorf("%s: %w", path, err)
 		}
-		if err := sign.Sign(a, key); err != nil {
-			return err
-		}
+		keys = append(keys, key)
 	}
-	return nil
+	return keys, nil
+}
+
+func (p *private) sign(a *artifact.Artifact) error {
+	keys, err := p.keys()
+	for _, key := range keys {
+		err = errors.Join(err, sign.Sign(a, key))
+	}
+	return err
 }
 
 // errExists is what nothing may be written over.

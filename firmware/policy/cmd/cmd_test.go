@@ -24,7 +24,7 @@ import (
 	"github.com/twinkeep/twinkeep/firmware/policy/sign"
 	"github.com/twinkeep/twinkeep/firmware/policy/store"
 	"github.com/twinkeep/twinkeep/init/unixhttp"
-	"github.com/twinkeep/twinkeep/tools/manager/managertest"
+	"github.com/twinkeep/twinkeep/tools/managertest"
 )
 
 func TestMain(m *testing.M) {

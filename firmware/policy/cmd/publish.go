@@ -3,15 +3,20 @@ package cmd
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/url"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/twinkeep/twinkeep/firmware/policy/artifact"
 	"github.com/twinkeep/twinkeep/firmware/policy/fetch"
+	"github.com/twinkeep/twinkeep/firmware/policy/install"
 	"github.com/twinkeep/twinkeep/firmware/policy/registry"
 	"github.com/twinkeep/twinkeep/firmware/policy/sign"
 )
@@ -126,32 +131,29 @@ func (o Options) pushCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			r, err := s.open()
-			if err != nil {
-				return err
-			}
-			defer r.Close()
-			if strings.HasSuffix(args[0], fileSuffix) {
-				a, err := artifact.ReadBundle(bytes.NewReader(data))
+			return s.with(func(r *registry.Registry) error {
+				if strings.HasSuffix(args[0], fileSuffix) {
+					a, err := artifact.ReadBundle(bytes.NewReader(data))
+					if err != nil {
+						return err
+					}
+					return publish(cmd, r, a)
+				}
+				if len(p.paths) == 0 {
+					return errors.New("--key: a document is signed before it is published")
+				}
+				if err := o.check(args[0], data); err != nil {
+					return err
+				}
+				meta, err := next(cmd.Context(), r)
 				if err != nil {
 					return err
 				}
-				return publish(cmd, r, a)
-			}
-			if len(p.paths) == 0 {
-				return errors.New("--key: a document is signed before it is published")
-			}
-			if err := o.check(args[0], data); err != nil {
-				return err
-			}
-			meta, err := next(cmd.Context(), r)
-			if err != nil {
-				return err
-			}
-			if name != "" {
-				meta.Name = name
-			}
-			return p.publish(cmd, r, meta, data)
+				if name != "" {
+					meta.Name = name
+				}
+				return p.publish(cmd, r, meta, data)
+			})
 		},
 	}
 	s.flag(c)
@@ -174,14 +176,29 @@ func next(ctx context.Context, r *registry.Registry) (artifact.Meta, error) {
 }
 
 func (p *private) publish(cmd *cobra.Command, r *registry.Registry, meta artifact.Meta, document []byte) error {
-	a, err := artifact.New(meta, document)
+	keys, err := p.keys()
 	if err != nil {
 		return err
 	}
-	if err := p.sign(a); err != nil {
+	a, err := Signed(meta, document, keys...)
+	if err != nil {
 		return err
 	}
 	return publish(cmd, r, a)
+}
+
+// Signed makes a policy of a document, with the signatures of all keys.
+func Signed(meta artifact.Meta, document []byte, keys ...crypto.Signer) (*artifact.Artifact, error) {
+	a, err := artifact.New(meta, document)
+	if err != nil {
+		return nil, err
+	}
+	for _, key := range keys {
+		if err := sign.Sign(a, key); err != nil {
+			return nil, err
+		}
+	}
+	return a, nil
 }
 
 // publish refuses what gateways would refuse.
@@ -212,12 +229,11 @@ func pullCommand() *cobra.Command {
 		Example: "  twinkeep policy pull --revision 42 --key office.pub > office-42.yaml",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			r, err := s.open()
-			if err != nil {
+			var a *artifact.Artifact
+			err := s.with(func(r *registry.Registry) (err error) {
+				a, err = get(cmd.Context(), r, revision)
 				return err
-			}
-			defer r.Close()
-			a, err := get(cmd.Context(), r, revision)
+			})
 			if err != nil {
 				return err
 			}
@@ -262,43 +278,94 @@ func get(ctx context.Context, r *registry.Registry, revision uint64) (*artifact.
 	return (fetch.Transfer{}).Get(ctx, r, ref.Digest)
 }
 
+// rollbackHere installs the document of an older revision of this member's history as the next revision.
+func (o Options) rollbackHere(cmd *cobra.Command, p private, to uint64, confirm time.Duration) error {
+	st, err := o.status(cmd.Context())
+	if err != nil {
+		return err
+	}
+	newest := st.InForce.Revision
+	for _, e := range st.History {
+		newest = max(newest, e.Revision)
+	}
+	if to == st.InForce.Revision {
+		return fmt.Errorf("revision %d is in force already", to)
+	}
+	data, err := o.call(cmd.Context(), http.MethodGet, fmt.Sprintf("%s?revision=%d", install.PathFile, to), nil)
+	if err != nil {
+		return err
+	}
+	old, err := artifact.ReadBundle(bytes.NewReader(data))
+	if err != nil {
+		return err
+	}
+	if err := o.check(old.Ref().String(), old.Document); err != nil {
+		return err
+	}
+	keys, err := p.keys()
+	if err != nil {
+		return err
+	}
+	a, err := Signed(artifact.Meta{
+		Name: old.Meta.Name, Revision: newest + 1, Previous: st.InForce.Digest, Restores: to, Author: author(), Created: now(),
+	}, old.Document, keys...)
+	if err != nil {
+		return err
+	}
+	var b bytes.Buffer
+	if err := artifact.WriteBundle(&b, a); err != nil {
+		return err
+	}
+	q := url.Values{"operator": {author()}}
+	if confirm > 0 {
+		q.Set("confirm", confirm.String())
+	}
+	return o.install(cmd, q, b.Bytes())
+}
+
 func (o Options) rollbackCommand() *cobra.Command {
 	var s server
 	var p private
 	var to uint64
+	var here bool
+	var confirm time.Duration
 	c := &cobra.Command{
-		Use: "rollback", Short: "Publish the document of an older revision as a new one",
+		Use: "rollback", Short: "Publish, or install, the document of an older revision as a new one",
 		Long: "Revisions only grow, so that nobody can replay an old policy: going back is a new revision with the old content, signed\n" +
 			"like every other. To leave a policy that was just installed with --confirm, use policy cancel on a gateway.",
-		Example: "  twinkeep policy rollback --to 41 --key office.key",
-		Args:    cobra.NoArgs,
+		Example: "  twinkeep policy rollback --to 41 --key office.key\n" +
+			"  twinkeep policy rollback --to 41 --key office.key --install --confirm 5m",
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			r, err := s.open()
-			if err != nil {
-				return err
+			if here {
+				return o.rollbackHere(cmd, p, to, confirm)
 			}
-			defer r.Close()
-			old, err := get(cmd.Context(), r, to)
-			if err != nil {
-				return err
-			}
-			if err := o.check(old.Ref().String(), old.Document); err != nil {
-				return err
-			}
-			meta, err := next(cmd.Context(), r)
-			if err != nil {
-				return err
-			}
-			if to >= meta.Revision-1 {
-				return fmt.Errorf("revision %d is the newest already", to)
-			}
-			meta.Name, meta.Restores = old.Meta.Name, to
-			return p.publish(cmd, r, meta, old.Document)
+			return s.with(func(r *registry.Registry) error {
+				old, err := get(cmd.Context(), r, to)
+				if err != nil {
+					return err
+				}
+				if err := o.check(old.Ref().String(), old.Document); err != nil {
+					return err
+				}
+				meta, err := next(cmd.Context(), r)
+				if err != nil {
+					return err
+				}
+				if to >= meta.Revision-1 {
+					return fmt.Errorf("revision %d is the newest already", to)
+				}
+				meta.Name, meta.Restores = old.Meta.Name, to
+				return p.publish(cmd, r, meta, old.Document)
+			})
 		},
 	}
 	s.flag(c)
 	p.flag(c)
 	c.Flags().Uint64Var(&to, "to", 0, "revision whose document comes back")
+	c.Flags().BoolVar(&here, "install", false, "on a gateway: from this member's history, onto all members, without a management server")
+	c.Flags().DurationVar(&confirm, "confirm", 0, "with --install: go back unless policy confirm comes within this time")
+	c.MarkFlagsMutuallyExclusive("install", "settings")
 	c.MarkFlagRequired("to")
 	return c
 }

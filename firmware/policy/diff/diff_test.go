@@ -41,7 +41,7 @@ func TestOf(t *testing.T) {
 		"    - {name: servers-out, from: [dmz], to: [wan], source: [servers, 10.2.0.50], action: accept, limit: {rate: 9/second}}\n"+
 			"    - {name: no-telnet, from: [lan, guests], service: [tcp/23], action: reject, log: true}\n",
 		"lock: {after: failover, resume: manual}", "witness: {address: 198.51.100.9}",
-		"ntp: [10.1.0.8]", "dns: [10.1.0.8]",
+		"ssh: {port: 22}", "ssh: {port: 2222}",
 	).Replace(old)
 	var got []string
 	for _, c := range Of(parse(t, old), parse(t, changed)) {
@@ -63,8 +63,7 @@ func TestOf(t *testing.T) {
 		"~ filter rule servers-out service: [web, name-service] → nothing",
 		"+ filter rule servers-out limit: rate 9/second",
 		"> filter rule no-telnet: behind servers-out",
-		"~ services dns: nothing → [10.1.0.8]",
-		"~ services ntp: [10.1.0.8] → nothing",
+		"~ services ssh port: 22 → 2222",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

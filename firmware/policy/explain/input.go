@@ -17,6 +17,8 @@ func (e *evaluation) input(from *rules.Interface) Result {
 		return e.end(Delivered, "", "delivered: the sync interface is open to the members")
 	case slices.Contains(e.Peers, e.Packet.From) && e.Proto == rules.UDP && e.Result.Port == rules.PeerPort:
 		return e.end(Delivered, "", "delivered: the members tell each other their state (CCP)")
+	case slices.Contains(e.Peers, e.Packet.From) && e.Proto == rules.TCP && e.Result.Port == rules.PolicyPort:
+		return e.end(Delivered, "", "delivered: the members give each other the policy")
 	case slices.Contains(e.Peers, e.Packet.From) && (e.Proto == rules.UDP || e.Proto == rules.TCP) && e.Result.Port == rules.SyncPort:
 		return e.end(Delivered, "", "delivered: the members replicate their connections (state sync)")
 	case e.InZone == "":

@@ -288,8 +288,9 @@ func (f *Fetcher) run(ctx context.Context, ref artifact.Ref) error {
 }
 
 // Keep calls try, a recovery, again and again until the member has a policy or waits for its operator, and hands every outcome to report,
-// with the time to the next attempt when it is still closed. retry is Backoff when nil. The error is that of try.
-func Keep(ctx context.Context, try func(context.Context) (Outcome, error), retry func(attempt int) time.Duration,
+// with the time to the next attempt when it is still closed. retry is Backoff when nil; wake, which may be nil, ends a wait
+// early. The error is that of try.
+func Keep(ctx context.Context, try func(context.Context) (Outcome, error), retry func(attempt int) time.Duration, wake <-chan struct{},
 	report func(o Outcome, retry time.Duration)) (Outcome, error) {
 	if retry == nil {
 		retry = func(attempt int) time.Duration { return Backoff(attempt, rand.Float64()) }
@@ -308,6 +309,8 @@ func Keep(ctx context.Context, try func(context.Context) (Outcome, error), retry
 		select {
 		case <-ctx.Done():
 			return o, ctx.Err()
+		case <-wake:
+			attempt = 0 // something has changed
 		case <-time.After(wait):
 		}
 	}

@@ -25,7 +25,7 @@ import (
 	"github.com/twinkeep/twinkeep/firmware/policy/registry"
 	"github.com/twinkeep/twinkeep/firmware/policy/sign"
 	"github.com/twinkeep/twinkeep/firmware/policy/store"
-	"github.com/twinkeep/twinkeep/tools/manager/managertest"
+	"github.com/twinkeep/twinkeep/tools/managertest"
 )
 
 func TestMain(m *testing.M) {
@@ -419,7 +419,7 @@ func TestKeepRetries(t *testing.T) {
 	b := newBox(t, newStore(t), "", m.Registry("policies/office", m.Gateway))
 	var closed []Outcome
 	try := func(ctx context.Context) (Outcome, error) { return b.Recover(ctx, nil, false) }
-	o, err := Keep(t.Context(), try, func(int) time.Duration { return 10 * time.Millisecond }, func(o Outcome, _ time.Duration) {
+	o, err := Keep(t.Context(), try, func(int) time.Duration { return 10 * time.Millisecond }, nil, func(o Outcome, _ time.Duration) {
 		if o.Kind == Closed {
 			if closed = append(closed, o); len(closed) == 2 {
 				m.Restart()
@@ -431,6 +431,27 @@ func TestKeepRetries(t *testing.T) {
 	}
 	if !strings.Contains(closed[0].String(), "closed, without a policy") || !strings.Contains(closed[0].String(), "refused") {
 		t.Errorf("the console reads: %s", closed[0])
+	}
+}
+
+// TestKeepWakes: news end a wait.
+func TestKeepWakes(t *testing.T) {
+	wake := make(chan struct{}, 1)
+	tries := 0
+	try := func(context.Context) (Outcome, error) {
+		if tries++; tries < 3 {
+			return Outcome{Kind: Closed}, nil
+		}
+		return Outcome{Kind: Run}, nil
+	}
+	o, err := Keep(t.Context(), try, func(attempt int) time.Duration {
+		if attempt != 1 {
+			t.Errorf("attempt %d after news", attempt)
+		}
+		return time.Hour
+	}, wake, func(Outcome, time.Duration) { wake <- struct{}{} })
+	if err != nil || o.Kind != Run || tries != 3 {
+		t.Errorf("%v, %v after %d tries", o, err, tries)
 	}
 }
 

@@ -60,6 +60,16 @@ func (r Report) Missed() []string {
 	return out
 }
 
+// rejecting are the members that were asked and do not run it.
+func (r Report) rejecting() (out []uint8) {
+	for _, m := range r.Members {
+		if m.State == Rejected {
+			out = append(out, m.Member)
+		}
+	}
+	return out
+}
+
 // String is one line.
 func (r Report) String() string {
 	var parts []string

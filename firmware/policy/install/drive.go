@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"sync"
 	"time"
 
@@ -35,12 +34,19 @@ const (
 type order struct {
 	ID     string   `json:"id"`
 	Missed []string `json:"missed,omitempty"` // with finish
-	Why    string   `json:"why,omitempty"`    // with rollback
+	// Policy, with finish, is what the others run now: news for a member that did not switch.
+	Policy artifact.Ref `json:"policy,omitzero"`
+	Why    string       `json:"why,omitempty"` // with rollback
 }
 
 func (o order) check() error {
 	if id, err := hex.DecodeString(o.ID); err != nil || len(id) != 16 {
 		return fmt.Errorf("transaction ID %.40q", o.ID)
+	}
+	if !o.Policy.IsZero() {
+		if err := artifact.CheckDigest(o.Policy.Digest); err != nil {
+			return err
+		}
 	}
 	if len(o.Missed) > peerapi.MaxMember || len(o.Why) > artifact.MaxText || !printable(o.Why) {
 		return errors.New("too long")
@@ -82,7 +88,7 @@ func (n *Node) Handle(mux *http.ServeMux) {
 		"abort":    func(ctx context.Context, o order) error { return n.abort(ctx, o.ID) },
 		"confirm":  func(ctx context.Context, o order) error { return n.confirm(ctx, o.ID) },
 		"rollback": func(ctx context.Context, o order) error { return n.rollBack(ctx, o.ID, o.Why) },
-		"finish":   func(ctx context.Context, o order) error { return n.finish(ctx, o.ID, o.Missed) },
+		"finish":   func(ctx context.Context, o order) error { return n.finish(ctx, o) },
 	} {
 		mux.HandleFunc("POST "+pathInstall+name, func(w http.ResponseWriter, r *http.Request) {
 			var o order
@@ -189,7 +195,7 @@ func (n *Node) Install(ctx context.Context, req Request) (Report, error) {
 	id := make([]byte, 16)
 	rand.Read(id)
 	tx := Transaction{
-		ID: hex.EncodeToString(id), Policy: req.Policy.Ref(), Coordinator: n.Self, Members: n.Members,
+		ID: hex.EncodeToString(id), Policy: req.Policy.Ref(), Coordinator: n.Self, Members: n.taking(req.Policy.Document),
 		Operator: req.Operator, Confirm: req.Confirm, Again: req.Again,
 	}
 	if err := tx.check(); err != nil {
@@ -249,7 +255,10 @@ func (n *Node) drive(ctx context.Context, tx Transaction, partial bool) Report {
 	}
 	report := c.Report()
 	if report.Installed {
-		n.each(context.WithoutCancel(ctx), tx.Members, "finish", order{ID: tx.ID, Missed: report.Missed()})
+		n.mu.Lock()
+		n.refused, n.refusers = tx.Policy.Digest, report.rejecting()
+		n.mu.Unlock()
+		n.each(context.WithoutCancel(ctx), tx.Members, "finish", order{ID: tx.ID, Missed: report.Missed(), Policy: tx.Policy})
 	}
 	n.event("%s", report)
 	return report
@@ -295,7 +304,7 @@ func (n *Node) order(ctx context.Context, member uint8, name string, o order) er
 	case "rollback":
 		return n.rollBack(ctx, o.ID, o.Why)
 	}
-	return n.finish(ctx, o.ID, o.Missed)
+	return n.finish(ctx, o)
 }
 
 func (n *Node) post(ctx context.Context, member uint8, name string, in any) error {
@@ -338,7 +347,7 @@ func (n *Node) End(ctx context.Context, confirm bool, operator string) error {
 	if !confirm {
 		name, o.Why = "rollback", "taken back by "+operator
 	}
-	members := slices.Clone(n.Members)
+	members := n.all()
 	errs := n.each(ctx, members, name, o)
 	var failed []error
 	for _, m := range members {

@@ -13,7 +13,7 @@ import (
 	"github.com/twinkeep/twinkeep/firmware/policy/artifact"
 	"github.com/twinkeep/twinkeep/firmware/policy/fetch"
 	"github.com/twinkeep/twinkeep/firmware/policy/internal/powercut"
-	"github.com/twinkeep/twinkeep/tools/manager/managertest"
+	"github.com/twinkeep/twinkeep/tools/managertest"
 )
 
 func TestInstallEverywhere(t *testing.T) {
@@ -58,6 +58,17 @@ func TestMemberRejects(t *testing.T) {
 	c.members[1].runs(3, "partial")
 	two.runs(1, "partial")
 	c.members[3].runs(3, "partial")
+	// It is told what the others run, keeps that over a restart, and the coordinator knows who rejected.
+	if got := two.Record().Left; got.Revision != 3 {
+		t.Errorf("member 2 was left with %v", got)
+	}
+	two.restart()
+	if got := two.Record().Left; got.Revision != 3 {
+		t.Errorf("member 2, restarted, was left with %v", got)
+	}
+	if got := c.members[1].Refusers(); !slices.Equal(got, []uint8{2}) {
+		t.Errorf("refusers %v", got)
+	}
 	st := c.members[1].store().State()
 	if e := st.Entry(st.Current); e.Synced || !slices.Equal(e.Missed, []string{"member 2"}) {
 		t.Errorf("the coordinator notes %+v", e)
@@ -81,6 +92,56 @@ func TestMemberRejects(t *testing.T) {
 		t.Fatal(o, err)
 	}
 	c.all(4, "after the recovery")
+	if got := two.Record().Left; !got.IsZero() {
+		t.Errorf("member 2 is still left with %v", got)
+	}
+}
+
+// TestMembersOfDocument: who is not in the document takes no part, but for the one that is asked.
+func TestMembersOfDocument(t *testing.T) {
+	c := newCluster(t, 3)
+	c.install(1, newPolicy(t, 1, ""), nil)
+	for _, m := range c.members {
+		m.MembersOf = func([]byte) []uint8 { return []uint8{1, 2} }
+	}
+	c.members[3].stop()
+	if r := c.install(1, newPolicy(t, 2, ""), nil); !r.Installed || len(r.Members) != 2 || len(r.Missed()) > 0 {
+		t.Error(r)
+	}
+	c.members[1].SetMembers([]uint8{1, 2})
+	if r := c.install(1, newPolicy(t, 3, ""), nil); !slices.Equal(r.Transaction.Members, []uint8{1, 2}) {
+		t.Error(r)
+	}
+	c.members[3].start()
+	c.members[3].MembersOf = c.members[1].MembersOf
+	if r := c.install(3, newPolicy(t, 4, ""), nil); !slices.Equal(r.Transaction.Members, []uint8{1, 2, 3}) {
+		t.Error(r)
+	}
+}
+
+// TestUninstallRestore: out of force on this member, with the store as it was, and back.
+func TestUninstallRestore(t *testing.T) {
+	c := newCluster(t, 2)
+	one := c.members[1]
+	if err := one.Restore(t.Context()); err == nil {
+		t.Error("nothing was restored")
+	}
+	c.install(1, newPolicy(t, 1, ""), nil)
+	if err := one.Uninstall(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if one.mu.Lock(); one.applied != "" || one.revision() != 1 {
+		t.Errorf("applied %q, revision %d", one.applied, one.revision())
+	}
+	one.mu.Unlock()
+	if err := one.Restore(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c.all(1, "restored")
+	c.install(1, newPolicy(t, 2, ""), confirmIn(time.Minute))
+	if err := one.Uninstall(t.Context()); !errors.Is(err, ErrBusy) {
+		t.Errorf("while a confirmation is awaited: %v", err)
+	}
 }
 
 // TestDiskFull: a member without room rejects, and every member keeps the old policy.

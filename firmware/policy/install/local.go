@@ -2,6 +2,8 @@ package install
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -12,17 +14,22 @@ import (
 
 	"github.com/twinkeep/twinkeep/firmware/peerapi"
 	"github.com/twinkeep/twinkeep/firmware/policy/artifact"
+	"github.com/twinkeep/twinkeep/firmware/policy/registry"
 )
 
 // Paths of the member's own API, for its console. Errors are those of package peerapi: {"error": …, "hint": …}.
 const (
-	PathStatus   = "/v1/policy"         // GET: Status
-	PathFile     = "/v1/policy/file"    // GET ?revision=N or ?digest=D: a bundle, also of what is unsynced
-	PathInstall  = "/v1/policy/install" // POST a bundle, or ?revision=N or ?digest=D of the history: Report
-	PathConfirm  = "/v1/policy/confirm" // POST
-	PathCancel   = "/v1/policy/cancel"  // POST: back to the policy before
-	maxBundle    = artifact.MaxDocument + 2<<20
-	maxFileParam = 100
+	PathStatus  = "/v1/policy"         // GET: Status
+	PathFile    = "/v1/policy/file"    // GET ?revision=N or ?digest=D: a bundle, also of what is unsynced
+	PathInstall = "/v1/policy/install" // POST a bundle, or ?revision=N or ?digest=D of the history, or ?server=1: Report
+	PathConfirm = "/v1/policy/confirm" // POST
+	PathCancel  = "/v1/policy/cancel"  // POST: back to the policy before
+	// The daemon serves these; the answer is {"message": …}.
+	PathUninstall = "/v1/policy/uninstall" // POST: close this member
+	PathRecover   = "/v1/policy/recover"   // POST: go through the recovery order now
+	PathResume    = "/v1/policy/resume"    // POST: give up what never reached the peer
+	maxBundle     = artifact.MaxDocument + 2<<20
+	maxFileParam  = 100
 )
 
 // HandleLocal serves the member's console and API. Whoever reaches it may change the policy: it belongs on a socket that
@@ -96,6 +103,18 @@ func (n *Node) stored(r *http.Request) (*artifact.Artifact, error) {
 	return nil, fmt.Errorf("there are %d policies of revision %d: name one by its digest, %v", len(found), revision, found)
 }
 
+// published gets the newest policy of the management server.
+func (n *Node) published(ctx context.Context) (*artifact.Artifact, error) {
+	if n.Fetcher.Server == nil {
+		return nil, errors.New("there is no management server in the settings: write " + registry.FileName + ", then node reload")
+	}
+	head, err := n.Fetcher.Server.Head(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return n.Fetcher.Transfer.Get(ctx, n.Fetcher.Server, head.Digest)
+}
+
 func (n *Node) serveInstall(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	req := Request{Operator: operator(r), Partial: q.Get("partial") == "1", Again: q.Get("again") == "1"}
@@ -106,9 +125,12 @@ func (n *Node) serveInstall(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	if q.Has("revision") || q.Has("digest") {
+	switch {
+	case q.Get("server") == "1":
+		req.Policy, err = n.published(r.Context())
+	case q.Has("revision") || q.Has("digest"):
 		req.Policy, err = n.stored(r)
-	} else {
+	default:
 		req.Policy, err = artifact.ReadBundle(io.LimitReader(r.Body, maxBundle))
 	}
 	if err != nil {

@@ -21,7 +21,12 @@ type Node struct {
 	// Fetcher has the store, the gatekeeper and Apply. Apply with a nil document closes the member: it runs no policy.
 	Fetcher *fetch.Fetcher
 	Self    uint8
-	Members []uint8 // of the cluster, ascending, this one too
+	Members []uint8 // of the cluster, ascending, this one too; SetMembers changes them
+	// MembersOf gives the members that a document has; may be nil. Who is in the cluster and not in the document takes no
+	// part in its install.
+	MembersOf func(document []byte) []uint8
+	// Describe adds to a status what only the caller knows; may be nil.
+	Describe func(*Status)
 	// Rehearse tries a document as far as that is possible without a change; may be nil.
 	Rehearse func(ctx context.Context, document []byte) error
 	Now      func() Instant       // Clock, but in tests
@@ -31,9 +36,13 @@ type Node struct {
 	slot chan struct{} // held by whoever changes the policy
 
 	mu      sync.Mutex
-	holder  string             // what the slot is held for
-	driving string             // the transaction that this member coordinates just now
-	staged  *artifact.Artifact // its policy
+	members []uint8 // those of SetMembers; nil: Members
+	// refusers were asked by the last install through this member, of the policy refused, and do not run it.
+	refused  digest.Digest
+	refusers []uint8
+	holder   string             // what the slot is held for
+	driving  string             // the transaction that this member coordinates just now
+	staged   *artifact.Artifact // its policy
 }
 
 func (n *Node) init() {
@@ -113,10 +122,10 @@ func (n *Node) adopted(st *store.State, head fetch.Head) error {
 	if r.Prepared != nil {
 		r = r.Fail(r.Prepared.ID)
 	}
-	r.Pending = nil
+	r.Pending, r.Left = nil, artifact.Ref{}
 	if c := head.Confirm; c != nil {
 		r.Pending = &Pending{
-			Transaction: Transaction{ID: c.Transaction, Policy: head.Ref, Members: n.Members, Operator: "an operator"},
+			Transaction: Transaction{ID: c.Transaction, Policy: head.Ref, Members: n.all(), Operator: "an operator"},
 			Previous:    c.Previous, Until: n.Now().after(c.Remaining),
 		}
 	}
@@ -133,9 +142,14 @@ func (n *Node) Recover(ctx context.Context, active []uint8, resumed bool) (fetch
 	return n.Fetcher.Recover(ctx, active, resumed)
 }
 
+// slotPatience is how long an install waits for something else to end, such as a recovery.
+const slotPatience = 10 * time.Second
+
 // prepare is the first phase on this member.
 func (n *Node) prepare(ctx context.Context, tx Transaction) error {
-	release, err := n.acquire(ctx, false, tx.String()+" is under way")
+	patient, cancel := context.WithTimeout(ctx, slotPatience)
+	defer cancel()
+	release, err := n.acquire(patient, true, tx.String()+" is under way")
 	if err != nil {
 		return err
 	}
@@ -357,19 +371,24 @@ func (n *Node) rollBack(ctx context.Context, id, why string) error {
 	return err
 }
 
-// finish notes who has the policy.
-func (n *Node) finish(ctx context.Context, id string, missed []string) error {
+// finish notes who has the policy; on a member that did not switch, what the others run without it.
+func (n *Node) finish(ctx context.Context, o order) error {
 	release, err := n.acquire(ctx, true, "the end of an install is being written")
 	if err != nil {
 		return err
 	}
 	defer release()
 	return n.store().Update(nil, func(st *store.State) error {
-		if f := recordOf(st).Fate(id); f != Committed && f != Confirmed {
-			return fmt.Errorf("transaction %s is %s here", id, f)
+		r := recordOf(st)
+		if f := r.Fate(o.ID); f != Committed && f != Confirmed {
+			if (f == Unknown || f == Aborted) && o.Policy.Revision > st.Ref().Revision {
+				r.Left = o.Policy
+				return setRecord(st, r)
+			}
+			return fmt.Errorf("transaction %s is %s here", o.ID, f)
 		}
 		if e := st.Entry(st.Current); e != nil {
-			e.Synced, e.Missed = len(missed) == 0, missed
+			e.Synced, e.Missed = len(o.Missed) == 0, o.Missed
 		}
 		return nil
 	})

@@ -142,6 +142,8 @@ type Record struct {
 	Prepared *Prepared  `json:"prepared,omitempty"`
 	Pending  *Pending   `json:"pending,omitempty"`
 	Decided  []Decision `json:"decided,omitempty"` // the last ones, oldest first
+	// Left is what the others switched to without this member, which had rejected it; zero: nothing.
+	Left artifact.Ref `json:"left,omitzero"`
 }
 
 // Facts are what the store has.
@@ -203,7 +205,7 @@ func (r Record) Switch(id string, previous artifact.Ref, now Instant) (Record, e
 		return r, fmt.Errorf("transaction %s is not prepared here: %s", id, r.Fate(id))
 	}
 	tx := r.Prepared.Transaction
-	r.Prepared = nil
+	r.Prepared, r.Left = nil, artifact.Ref{}
 	if tx.Confirm > 0 && previous.Digest != tx.Policy.Digest {
 		r.Pending = &Pending{Transaction: tx, Previous: previous, Until: now.after(tx.Confirm)}
 	}

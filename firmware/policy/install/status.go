@@ -23,6 +23,31 @@ type Status struct {
 	History  []HistoryEntry   `json:"history"` // newest first
 	Unsynced []UnsyncedPolicy `json:"unsynced,omitempty"`
 	Damage   []string         `json:"damage,omitempty"` // found when the store was opened
+	// Standing says whether this member may hold the role by its policy, and Why not.
+	Standing Standing `json:"standing,omitzero"`
+	// Recovery is what the recovery order came to last.
+	Recovery string `json:"recovery,omitempty"`
+	// Peers is what the other members say that they run.
+	Peers []PeerPolicy `json:"peers,omitempty"`
+	// Server is the management server; empty: there is none.
+	Server string `json:"server,omitempty"`
+	// Uninstalled: an operator took the policy out of force on this member.
+	Uninstalled bool `json:"uninstalled,omitempty"`
+}
+
+// Standing of a member.
+type Standing struct {
+	Eligible bool   `json:"eligible"`
+	Why      string `json:"why,omitempty"`
+}
+
+// PeerPolicy is the policy of another member, as its heartbeats say.
+type PeerPolicy struct {
+	Member   uint8  `json:"member"`
+	Name     string `json:"name"`
+	State    string `json:"state"`
+	Revision uint64 `json:"revision,omitempty"` // 0: none
+	Digest   string `json:"digest,omitempty"`   // its first eight bytes, in hexadecimal
 }
 
 // ConfirmStatus is a policy that goes back unless it is confirmed.
@@ -57,6 +82,9 @@ func (n *Node) Status() Status {
 			s.Meta = e.Meta
 		}
 		s.History = append(s.History, HistoryEntry{Ref: e.Ref, Meta: e.Meta, InForce: e.Digest == st.Current, Refused: e.Refused})
+	}
+	if n.Describe != nil {
+		n.Describe(&s)
 	}
 	return s
 }

@@ -29,7 +29,12 @@ type Config struct {
 	// CA is the only authority that is trusted for the server's certificate, in PEM. When it is empty, the system's
 	// authorities are: an appliance image has none.
 	CA string `yaml:"ca,omitempty"`
+	// Poll is the time between two looks for something newer, on the active member; DefaultPoll when 0.
+	Poll time.Duration `yaml:"poll,omitempty"`
 }
+
+// DefaultPoll is between two looks at the server. A recovering member and an operator do not wait for it.
+const DefaultPoll = 5 * time.Minute
 
 // LoadConfig reads and checks a settings file.
 func LoadConfig(path string) (Config, error) {
@@ -55,6 +60,9 @@ func ParseConfig(name string, data []byte) (c Config, err error) {
 	}
 	if _, err := c.reference(); err != nil {
 		return c, fmt.Errorf("%s: %w", name, err)
+	}
+	if c.Poll < 0 || c.Poll > 0 && c.Poll < time.Second {
+		return c, fmt.Errorf("%s: poll %v: want 1s or more", name, c.Poll)
 	}
 	if c.CA != "" && !x509.NewCertPool().AppendCertsFromPEM([]byte(c.CA)) {
 		return c, fmt.Errorf("%s: ca: no certificate in PEM", name)

@@ -34,7 +34,9 @@ type Store struct {
 	fs   disk.FS
 	keep int
 
-	mu     sync.Mutex
+	mu sync.Mutex // held while the disk is at work
+	// view guards state against readers that must not wait for the disk; state changes with both held.
+	view   sync.Mutex
 	state  State
 	damage []string
 	// unsure: a write of the index failed, and the medium may have the old one or the new one. Nothing that either needs
@@ -113,10 +115,10 @@ func (s *Store) dropDamaged() {
 // Damage names what was found damaged when the store was opened.
 func (s *Store) Damage() []string { return s.damage }
 
-// State is a copy of what is on the disk.
+// State is a copy of what is on the disk. It does not wait for a disk that is slow or hangs.
 func (s *Store) State() State {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.view.Lock()
+	defer s.view.Unlock()
 	return s.state.clone()
 }
 
@@ -301,7 +303,9 @@ func (s *Store) commit(next State, blobs map[digest.Digest][]byte) error {
 		s.unsure = true
 		return err
 	}
+	s.view.Lock()
 	s.state, s.unsure = next, false
+	s.view.Unlock()
 	s.sweep()
 	return nil
 }

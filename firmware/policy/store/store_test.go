@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -296,4 +297,46 @@ func FuzzDecode(f *testing.F) {
 			t.Errorf("trimmed: %v", err)
 		}
 	})
+}
+
+// hanging is a disk whose directories take their time once slow is set.
+type hanging struct {
+	disk.FS
+	slow   chan struct{} // closed: it goes on
+	inside chan struct{} // closed when it hangs
+	once   sync.Once
+}
+
+func (h *hanging) SyncDir(dir string) error {
+	if h.slow != nil {
+		h.once.Do(func() { close(h.inside) })
+		<-h.slow
+	}
+	return h.FS.SyncDir(dir)
+}
+
+// TestHangingDisk: what is in force can be asked while the disk hangs; the daemon must not look dead.
+func TestHangingDisk(t *testing.T) {
+	h := &hanging{FS: disk.OS(t.TempDir()), inside: make(chan struct{})}
+	s, err := Open(h, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := install(s, newPolicy(t, 1)); err != nil {
+		t.Fatal(err)
+	}
+	h.slow = make(chan struct{})
+	done := make(chan error, 1)
+	go func() { done <- install(s, newPolicy(t, 2)) }()
+	<-h.inside
+	if st := s.State(); st.Ref().Revision != 1 {
+		t.Errorf("revision %d before it is on the disk", st.Ref().Revision)
+	}
+	close(h.slow)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if st := s.State(); st.Ref().Revision != 2 {
+		t.Errorf("revision %d", st.Ref().Revision)
+	}
 }

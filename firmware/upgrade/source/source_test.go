@@ -24,7 +24,7 @@ import (
 	"github.com/twinkeep/twinkeep/firmware/upgrade/bundle"
 	"github.com/twinkeep/twinkeep/firmware/upgrade/esp/esptest"
 	"github.com/twinkeep/twinkeep/firmware/upgrade/source"
-	"github.com/twinkeep/twinkeep/tools/manager/managertest"
+	"github.com/twinkeep/twinkeep/tools/managertest"
 )
 
 func TestMain(m *testing.M) {

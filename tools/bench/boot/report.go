@@ -43,8 +43,8 @@ func (r *report) text(head []string) string {
 
 const notes = `
 - Kernel entry is the moment at which the kernel's own clock begins; its decompressor counts as firmware and boot loader.
-- Emulated without hardware support, everything that computes takes ten to fifty times as long as on a real box, while waiting
-  takes as long as anywhere: shares are those of this machine, only the two kernels beside each other are comparable.
+- Emulated without hardware support, everything that computes takes many times as long as on a real box, while waiting takes as
+  long as anywhere: the shares are those of this machine, and only what stands side by side can be compared.
 - The member listens for 0.7 s before it takes the role (` + "`silence`" + ` of its node file, 0.5 s by default), as beats are slower in the lab.
 - Processor: what QEMU used of this machine's processors, medians. It hardly depends on what else the machine does, the other
   columns do. Firmware and kernel are one number there.
@@ -167,6 +167,7 @@ func (r *report) sizeTable(s *strings.Builder) {
 		n, mb := parseSizes(r.sizes[k+" disk"])
 		_, lab := parseSizes(r.sizes[k+" pieces"])
 		mb["vmlinux (PVH)"] = lab["vmlinux (PVH)"]
+		n = append(n, "vmlinux (PVH)")
 		columns = append(columns, mb)
 		for _, name := range n {
 			if !slices.Contains(names, name) {

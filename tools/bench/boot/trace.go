@@ -50,9 +50,10 @@ func newTrace() *trace {
 	return &trace{at: make(map[string]time.Duration), cpu: make(map[string]time.Duration)}
 }
 
+// The console's prompt can stand before a line.
 var (
-	milestone = regexp.MustCompile(`^init: (PID 1|[0-9]+ modules loaded|data partition|NICs)\b.* at ([0-9]+\.[0-9]+)s$`)
-	journal   = regexp.MustCompile(`^\[ *([0-9]+\.[0-9]+)\] had: .* -> (STANDBY|ACTIVE)!?: `)
+	milestone = regexp.MustCompile(`(?:^|> )init: (PID 1|[0-9]+ modules loaded|data partition|NICs)\b.* at ([0-9]+\.[0-9]+)s$`)
+	journal   = regexp.MustCompile(`(?:^|> )\[ *([0-9]+\.[0-9]+)\] had: .* -> (STANDBY|ACTIVE)!?: `)
 )
 
 // line takes a line of the console that was seen at a time since QEMU was
@@ -106,12 +107,13 @@ func (t *trace) missing(disk bool) string {
 
 // stages are the times between the moments of a map that are in it, by the
 // stage that they end. Where a moment is unknown, its stage is part of the next.
+// A packet can come through before the line that says ACTIVE is read: that is 0.
 func stages(at map[string]time.Duration) map[string]time.Duration {
 	out := make(map[string]time.Duration)
 	last := time.Duration(0)
 	for _, m := range moments {
 		if t, ok := at[m.name]; ok {
-			out[m.stage] = t - last
+			out[m.stage] = max(0, t-last)
 			last = t
 		}
 	}

@@ -20,7 +20,7 @@ func TestTrace(t *testing.T) {
 		{"init: data partition /dev/vda2 mounted at 4.50s", 10 * time.Second},
 		{"init: NICs G1=0000:01:00.0 G2=0000:02:00.0 at 4.75s", 10 * time.Second},
 		{"[    5.250] had: notice state_change: INIT -> STANDBY: in sync", 12 * time.Second},
-		{"[    8.000] had: notice state_change: STANDBY -> ACTIVE: nobody else", 12 * time.Second},
+		{"gw-a:/> [    8.000] had: notice state_change: STANDBY -> ACTIVE: nobody else", 12 * time.Second},
 		{"[    9.000] had: notice state_change: ACTIVE -> STANDBY: second", 12 * time.Second},
 		{"[    9.000] gatewayd: -> ACTIVE: not had", 12 * time.Second},
 	} {

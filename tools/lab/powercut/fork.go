@@ -100,7 +100,7 @@ func (w *worker) recordScenes(ctx context.Context) ([]*scene, error) {
 	defer func() { w.disk.Close() }()
 	var out []*scene
 	begin := func(name string) (*scene, error) {
-		s := &scene{Name: name, Base: filepath.Join(filepath.Dir(w.file), strings.ReplaceAll(name, " ", "-"))}
+		s := &scene{Name: name, Base: filepath.Join(filepath.Dir(w.file), "before-"+strings.ReplaceAll(name, " ", "-"))}
 		if b, err := exec.CommandContext(ctx, "cp", "--sparse=always", w.file, s.Base).CombinedOutput(); err != nil {
 			return nil, fmt.Errorf("%w: %s", err, b)
 		}

@@ -25,7 +25,7 @@ func Command() *cobra.Command {
 		Use: "simulate", Short: "Let thousands of gateways poll a server, and print what that costs it",
 		Long: "Starts a server of its own in a temporary directory, in a process of its own, unless --settings names the manager.yaml of\n" +
 			"another one. Every gateway is a client as on the box, with connections of its own.",
-		Example: "  go run ./tools/manager simulate --gateways 10000 --for 60s",
+		Example: "  twinkeep-manager simulate --gateways 10000 --for 60s",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var err error

@@ -16,6 +16,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/twinkeep/twinkeep/firmware/policy/artifact"
+	policycmd "github.com/twinkeep/twinkeep/firmware/policy/cmd"
 	"github.com/twinkeep/twinkeep/firmware/policy/fetch"
 	"github.com/twinkeep/twinkeep/firmware/policy/registry"
 	"github.com/twinkeep/twinkeep/firmware/policy/sign"
@@ -88,11 +89,8 @@ func (s *simulation) run(ctx context.Context, out io.Writer) error {
 		for i := range document {
 			document[i] = "abcdefghij klmnop:\n"[rand.IntN(19)]
 		}
-		a, err := artifact.New(artifact.Meta{Name: "fleet", Revision: revision}, document)
+		a, err := policycmd.Signed(artifact.Meta{Name: "fleet", Revision: revision}, document, key)
 		if err != nil {
-			return err
-		}
-		if err := sign.Sign(a, key); err != nil {
 			return err
 		}
 		return r.Push(ctx, a)

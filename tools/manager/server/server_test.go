@@ -21,8 +21,8 @@ import (
 	"github.com/twinkeep/twinkeep/firmware/policy/artifact"
 	"github.com/twinkeep/twinkeep/firmware/policy/registry"
 	"github.com/twinkeep/twinkeep/firmware/policy/sign"
-	"github.com/twinkeep/twinkeep/tools/manager/managertest"
 	"github.com/twinkeep/twinkeep/tools/manager/server"
+	"github.com/twinkeep/twinkeep/tools/managertest"
 )
 
 func TestMain(m *testing.M) {

@@ -4,6 +4,7 @@ package managertest
 import (
 	"bufio"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -34,7 +35,7 @@ func build() (string, error) {
 		}
 		binary = filepath.Join(dir, "twinkeep-manager")
 		cmd := exec.Command("go", "build", "-o", binary, ".")
-		cmd.Dir = filepath.Join(filepath.Dir(file), "..")
+		cmd.Dir = filepath.Join(filepath.Dir(file), "..", "manager")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			errBuild = fmt.Errorf("build the manager: %w\n%s", err, out)
 		}
@@ -58,8 +59,9 @@ type Server struct {
 	Operator string // token
 	Log      func() string
 
-	t   testing.TB
-	cmd *exec.Cmd
+	t     testing.TB
+	netns string
+	cmd   *exec.Cmd
 }
 
 // Start runs a new server on a free port of 127.0.0.1 until the test ends.
@@ -67,6 +69,15 @@ func Start(t testing.TB) *Server {
 	t.Helper()
 	s := &Server{t: t, Dir: t.TempDir()}
 	s.run("127.0.0.1:0")
+	t.Cleanup(s.Stop)
+	return s
+}
+
+// New makes a server in a network namespace that does not run yet: Restart starts it, at address, which has a host and a
+// port.
+func New(t testing.TB, netns, address string) *Server {
+	t.Helper()
+	s := &Server{t: t, Dir: t.TempDir(), netns: netns, Address: address}
 	t.Cleanup(s.Stop)
 	return s
 }
@@ -88,7 +99,15 @@ func (s *Server) run(listen string) {
 		s.t.Fatal(err)
 	}
 	defer out.Close()
-	s.cmd = exec.Command(path, "serve", "--dir", s.Dir, "--listen", listen)
+	host, _, err := net.SplitHostPort(listen)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	args := []string{path, "serve", "--dir", s.Dir, "--listen", listen, "--name", host}
+	if s.netns != "" {
+		args = append([]string{"ip", "netns", "exec", s.netns}, args...)
+	}
+	s.cmd = exec.Command(args[0], args[1:]...)
 	s.cmd.Stdout = out
 	pipe, err := s.cmd.StderrPipe()
 	if err != nil {
