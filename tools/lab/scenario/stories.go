@@ -132,11 +132,11 @@ func (s *stage) act(ctx context.Context, t *Telling) (err error) {
 	if perr := pause(ctx, time.Second/2); err == nil { // for the last replies
 		err = perr
 	}
-	if err != nil {
-		return err
-	}
 	s.Progress("    %s", t.After)
-	t.TCP[1], err = s.host.TCPReport(ctx, s.tcp.Handle)
+	var terr error
+	if t.TCP[1], terr = s.host.TCPReport(ctx, s.tcp.Handle); err == nil {
+		err = terr
+	}
 	return err
 }
 

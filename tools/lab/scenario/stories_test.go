@@ -112,6 +112,9 @@ func TestJudgeStory(t *testing.T) {
 			if err := PrintStories(&b, []Verdict{v}); err != nil {
 				t.Error(err)
 			}
+			if tt.want != "" && !strings.Contains(strings.Join(v.Problems, "; "), "gw-a sent nothing for at most") {
+				t.Errorf("how still the members were is not said: %q", v.Problems)
+			}
 			if want := min(1, len(v.Problems)); Failed([]Verdict{v}) != want {
 				t.Errorf("%d failed, want %d", Failed([]Verdict{v}), want)
 			}

@@ -66,7 +66,35 @@ func judgeStory(traces []capture.Trace, t Telling) Verdict {
 	if !t.Healed.IsZero() {
 		v.checkHealing(on)
 	}
+	if len(v.Problems) > 0 {
+		v.Problems = append(v.Problems, "to judge by: "+stillness(window))
+	}
 	return v
+}
+
+// stillness says for how long each gateway sent nothing at all, which tells a starved host from a fault of the pair.
+func stillness(traces []capture.Trace) string {
+	var words []string
+	for _, g := range Gateways {
+		var times []time.Time
+		for _, t := range traces {
+			for _, f := range t.Frames {
+				if t.Station == g && f.Dir == capture.In {
+					times = append(times, f.Time)
+				}
+			}
+		}
+		slices.SortFunc(times, time.Time.Compare)
+		var longest time.Duration
+		var at time.Time
+		for i := 1; i < len(times); i++ {
+			if d := times[i].Sub(times[i-1]); d > longest {
+				longest, at = d, times[i-1]
+			}
+		}
+		words = append(words, fmt.Sprintf("gw-%s sent nothing for at most %d ms, from %s on", g, longest.Milliseconds(), at.Format("15:04:05.000")))
+	}
+	return strings.Join(words, "; ") + fmt.Sprintf(" (dead time %v)", Timing.Dead)
 }
 
 // between cuts traces to a time.
