@@ -62,6 +62,8 @@ func TestFirstSetup(t *testing.T) {
 	}
 	l.runs("A", "good", 100)
 	l.must(l.Enter("reboot"))
+	l.see(`Type yes to reboot: `)
+	l.must(l.Enter("yes"))
 	l.see(`Password: `)
 	l.must(l.Enter("factory-reset"))
 	l.see(`Type erase`)
