@@ -220,4 +220,3 @@ func (m *Member) send(decided cluster.Instant, a cluster.Send) {
 		m.queue = append(m.queue, cluster.ShutLate{})
 	}
 }
-
