@@ -237,3 +237,20 @@ func TestReadWithoutGate(t *testing.T) {
 		}
 	})
 }
+
+// TestVIPOnlyFromTheSharedMAC: no ARP may say a VIP with the NIC's own MAC, whatever the state of the gate; the private
+// address may be said.
+func TestVIPOnlyFromTheSharedMAC(t *testing.T) {
+	b := newBench(t)
+	b.beat(wire.Open)
+	own := net.HardwareAddr{2, 0, 0, 0, 0, 1}
+	for sender, refused := range map[string]bool{"10.9.0.1": true, "10.9.0.2": false} {
+		f := append([]byte{255, 255, 255, 255, 255, 255}, own...)
+		f = append(f, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1)
+		f = append(append(f, own...), net.ParseIP(sender).To4()...)
+		f = append(f, 0, 0, 0, 0, 0, 0, 10, 9, 0, 9)
+		if _, err := b.conn.WriteTo(f, &packet.Addr{HardwareAddr: net.HardwareAddr{255, 255, 255, 255, 255, 255}}); (err != nil && Refused(err)) != refused {
+			t.Errorf("ARP from %s: %v", sender, err)
+		}
+	}
+}
