@@ -121,8 +121,8 @@ func (r *reader) checkTiming(t Timing, quorum bool) {
 		r.fail(path+".dead", "where the role needs a majority (witnesses, safety), a vote must outlive the loss of heartbeats and the lease after it",
 			"%s is shorter than lease + 4 beats = %s", t.Dead, least)
 	}
-	if t.Silence < t.Dead {
-		r.fail(path+".silence", "a starting member listens at least as long as a peer may be silent", "%s is shorter than the dead time of %s", t.Silence, t.Dead)
+	if t.Silence < 2*t.Dead {
+		r.fail(path+".silence", "members that start together need two dead times to prove themselves to each other", "%s is shorter than two dead times of %s", t.Silence, t.Dead)
 	}
 }
 

@@ -108,6 +108,7 @@ func cluster(s *section) *Cluster {
 			read(sub, "beat", &c.Timing.Beat, duration)
 			read(sub, "lease", &c.Timing.Lease, duration)
 			read(sub, "dead", &c.Timing.Dead, duration)
+			c.Timing.Silence = max(c.Timing.Silence, 2*c.Timing.Dead)
 			read(sub, "silence", &c.Timing.Silence, duration)
 			sub.finish()
 		}

@@ -71,7 +71,7 @@ func (c *checker) checkCluster(k *Cluster) {
 				break
 			}
 		}
-		c.fail(path, "a failed member must be silent before its peers take over: 2·beat <= lease, lease + beat < dead <= silence", "%s", err)
+		c.fail(path, "a failed member must be silent before its peers take over: 2·beat <= lease, lease + beat < dead, 2·dead <= silence", "%s", err)
 	}
 	if t, least := k.Timing, k.Timing.Lease+4*k.Timing.Beat; (k.Prefer == PreferSafety || k.Witness != nil) && t.Dead < least {
 		c.fail("cluster.timing", "write timing: {dead: 100ms}", "with a witness, or prefer: safety, dead %v must be at least lease + 4 beats (%v): a vote must outlive the loss of heartbeats, and the lease after it", t.Dead, least)

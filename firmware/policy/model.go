@@ -56,7 +56,7 @@ type Timing struct {
 	Beat    time.Duration `key:"beat" doc:"Between two heartbeats of an interface."`
 	Lease   time.Duration `key:"lease" doc:"How long the gate stays open after the last heartbeat; lease + beat is shorter than dead."`
 	Dead    time.Duration `key:"dead" doc:"Silence after which a peer is taken for dead."`
-	Silence time.Duration `key:"silence" doc:"How long a member listens after its start."`
+	Silence time.Duration `key:"silence" doc:"How long a member listens after its start; at least two times dead."`
 }
 
 // Lock says whether a takeover without a plan fixes the role.

@@ -23,6 +23,9 @@ func Parse(name string, data []byte) (*Policy, node.Warnings, error) {
 		d.fail("", fault.Hint, "%s", fault.Message)
 	} else {
 		d.value("", root, reflect.ValueOf(p).Elem(), &field{})
+		if !d.written("cluster.timing.silence") {
+			p.Cluster.Timing.Silence = max(p.Cluster.Timing.Silence, 2*p.Cluster.Timing.Dead)
+		}
 		d.check(p)
 	}
 	inOrder(d.errors)

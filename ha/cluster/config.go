@@ -38,7 +38,7 @@ type Timing struct {
 	Lease time.Duration
 	// Dead is how long a peer must be silent on all interfaces to be taken for dead.
 	Dead time.Duration
-	// Silence is how long a member listens after its start before it may take the role.
+	// Silence is how long a member listens after its start before it may take the role: at least two dead times.
 	Silence time.Duration
 }
 
@@ -61,8 +61,8 @@ func (t Timing) Validate() error {
 		return fmt.Errorf("lease %v is shorter than two beats (%v): one late beat would shut the gate", t.Lease, 2*t.Beat)
 	case t.Lease+t.Beat >= t.Dead:
 		return fmt.Errorf("dead %v must be longer than lease + beat (%v): a peer could open its gate before ours has shut", t.Dead, t.Lease+t.Beat)
-	case t.Silence < t.Dead:
-		return fmt.Errorf("silence %v is shorter than dead %v: a starting member would not hear the active one", t.Silence, t.Dead)
+	case t.Silence < 2*t.Dead:
+		return fmt.Errorf("silence %v is shorter than two times dead %v: members that start together would not have proved themselves to each other", t.Silence, t.Dead)
 	case t.Dead > time.Minute || t.Silence > 10*time.Minute:
 		return fmt.Errorf("dead %v or silence %v is longer than makes sense (1m, 10m)", t.Dead, t.Silence)
 	}

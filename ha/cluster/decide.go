@@ -242,8 +242,11 @@ func (m *Machine) decideResting(h *peer) {
 	// one that does not act leaves nobody without a gateway for long.
 	rank := 0
 	chosen := m.chosen()
-	if chosen == m.cfg.Self && m.lags() {
-		chosen = 0 // whoever gave it the role did not know yet
+	switch {
+	case chosen == m.cfg.Self && m.lags(): // whoever gave it the role did not know yet
+		chosen, rank = 0, 1 // the votes may be bound to it for a dead time
+	case m.passedOver(m.peer(chosen)):
+		chosen = 0
 	}
 	for _, p := range m.others {
 		if p.candidate() && chosen != m.cfg.Self && p.id != chosen && p.merit().compare(m.merit()) > 0 {
@@ -272,9 +275,21 @@ func (m *Machine) decideResting(h *peer) {
 }
 
 // lags reports whether this member is not in sync while another one that could take the role is, and is as fit.
-func (m *Machine) lags() bool {
-	return !m.inSync && slices.ContainsFunc(m.others, func(p *peer) bool {
-		return p.candidate() && p.view.State == wire.Standby && p.view.Has(wire.InSync) && p.view.Demotion/weightInterface <= m.demotion()/weightInterface
+func (m *Machine) lags() bool { return !m.inSync && m.betterPrepared(m.cfg.Self, m.demotion()) }
+
+// passedOver reports whether a named successor says that it is not in sync, while another member that could take the role is, and is as fit: it will not
+// use what it was given (lags), so neither the others nor their votes wait for it.
+func (m *Machine) passedOver(p *peer) bool {
+	return p != nil && p.candidate() && !p.view.Has(wire.InSync) && m.betterPrepared(p.id, p.view.Demotion)
+}
+
+// betterPrepared reports whether a member other than one of the given demotion could take the role in sync, and is as fit: this one, or one it hears.
+func (m *Machine) betterPrepared(than uint8, demotion uint16) bool {
+	if than != m.cfg.Self && m.state == wire.Standby && m.inSync && m.demotion()/weightInterface <= demotion/weightInterface && m.mayTake() {
+		return true
+	}
+	return slices.ContainsFunc(m.others, func(p *peer) bool {
+		return p.id != than && p.candidate() && p.view.State == wire.Standby && p.view.Has(wire.InSync) && p.view.Demotion/weightInterface <= demotion/weightInterface
 	})
 }
 

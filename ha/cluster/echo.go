@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/twinkeep/twinkeep/ha/wire"
@@ -44,24 +45,19 @@ func (m *Machine) unheard() {
 		return
 	}
 	t := &m.cfg.Timing
-	var deaf *peer
-	vouched := false
+	vouched := false // one hears us, and says so to the others
 	for _, p := range m.others {
-		switch {
-		case !p.alive:
-		case p.candidate() && (m.deafTo(p) && p.view.State != wire.Init || m.heralds(p)):
-			if deaf == nil || p.view.Vote != m.cfg.Self {
-				deaf = p
-			}
-		case !m.stale(p) && m.now.Sub(p.lastHeard) < t.Lease:
-			vouched = true // it hears us, and says so to the others
-		}
+		vouched = vouched || p.alive && !m.deafened(p) && !m.stale(p) && m.now.Sub(p.lastHeard) < t.Lease
 	}
 	// One that still knows us may hear us from the others yet; one that announces its takeover and does not know us any
 	// more has not.
-	if deaf == nil || vouched && (deaf.view.Vote == m.cfg.Self || !m.heralds(deaf)) {
+	i := slices.IndexFunc(m.others, func(p *peer) bool {
+		return m.deafened(p) && (!vouched || p.view.Vote != m.cfg.Self && m.heralds(p))
+	})
+	if i < 0 {
 		return
 	}
+	deaf := m.others[i]
 	since := fmt.Sprintf("for %v", m.now.Sub(deaf.echoSent).Round(100*time.Microsecond))
 	if deaf.echoed == 0 {
 		since = "since it started"
@@ -72,6 +68,11 @@ func (m *Machine) unheard() {
 	m.cede()
 	m.rest(why)
 	m.beatAll()
+}
+
+// deafened reports whether a standby hears us no longer.
+func (m *Machine) deafened(p *peer) bool {
+	return p.alive && p.candidate() && (m.deafTo(p) && p.view.State != wire.Init || m.heralds(p))
 }
 
 // outvoted gives the role up when a member that hears us and another active one, which we do not hear, finds that one the
@@ -96,10 +97,11 @@ func (m *Machine) outvoted() {
 }
 
 // heralds reports whether a peer says that it is about to take the role that we hold, because it does not hear us. Soon
-// after a takeover such a peer may only not have heard of it yet.
+// after a takeover such a peer may only not have heard of it yet; but one that takes the role itself a dead time after the
+// last holder's last heartbeat must be believed in time, also at the fastest timing.
 func (m *Machine) heralds(p *peer) bool {
 	t := &m.cfg.Timing
-	return p.view.Has(wire.Bidding) && m.now.Sub(m.tookAt) >= t.Lease && p.lastHeard.Sub(p.echoSent) >= t.Lease && p.lastHeard.Sub(p.echoAt) >= t.Beat
+	return p.view.Has(wire.Bidding) && m.now.Sub(m.tookAt) >= t.Lease/2 && p.lastHeard.Sub(p.echoSent) >= t.Lease && p.lastHeard.Sub(p.echoAt) >= t.Beat
 }
 
 // patience is after which silence of the holder a standby says that it is about to take the role: a beat before the dead
@@ -162,8 +164,22 @@ func (m *Machine) deaf() bool {
 	return true
 }
 
-// handedOver reports whether the last holder gave the role up by itself, so that nobody need be warned.
+// handedOver reports whether the last holder gave the role up by itself and nobody else can have taken it since, so that nobody need be warned.
 func (m *Machine) handedOver() bool {
 	p := m.peer(m.lastHolder)
-	return p != nil && (p.alive && p.view.Has(wire.Yielding) || !p.alive && p.departed != 0 && p.nonce == 0)
+	if p == nil {
+		return false
+	}
+	if p.alive {
+		return p.view.Has(wire.Yielding) && (p.view.Successor == m.cfg.Self || !m.heir(p, p.gaveUp))
+	}
+	return p.departed != 0 && p.nonce == 0 && !m.heir(p, p.lastHeard)
+}
+
+// heir reports whether a member that has fallen silent here, without a farewell, was still taken for alive when the last holder gave the role up: it may
+// have taken the role from it and live.
+func (m *Machine) heir(of *peer, then Instant) bool {
+	return slices.ContainsFunc(m.others, func(p *peer) bool {
+		return p != of && p.id <= MaxMembers && !p.alive && p.lastOn >= 0 && !(p.departed != 0 && p.nonce == 0) && p.lastHeard.Add(m.cfg.Timing.Dead) > then
+	})
 }

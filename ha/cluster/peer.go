@@ -29,6 +29,8 @@ type peer struct {
 	// heard so.
 	echoed           uint64
 	echoSent, echoAt Instant
+	// gaveUp is when it said first that it holds the role no longer, longAgo if it was never heard to hold it.
+	gaveUp Instant
 	// steady is since when its heartbeats arrive without a gap.
 	steady Instant
 	// rumour is what others said last that they hear of a boot of it that we do not believe in, rumourAt when that was news.
@@ -56,7 +58,7 @@ type heard struct {
 }
 
 func newPeer(c Member) *peer {
-	return &peer{id: c.ID, priority: c.Priority, lastOn: -1, gone: "never heard", echoSent: longAgo, echoAt: longAgo, rumourAt: longAgo, heldAt: longAgo}
+	return &peer{id: c.ID, priority: c.Priority, lastOn: -1, gone: "never heard", echoSent: longAgo, echoAt: longAgo, gaveUp: longAgo, rumourAt: longAgo, heldAt: longAgo}
 }
 
 // maxRetired bounds the memory of ended boots. An older recording fails the echo as well.
@@ -104,8 +106,12 @@ func (m *Machine) receive(iface int, b *wire.Beat) {
 	}
 	p.lastHeard, p.lastOn = m.now, iface
 	wasHolder := p.view.Has(wire.Holder) && p.alive
-	if b.Has(wire.Ceded) && !(p.alive && p.view.Has(wire.Ceded)) && m.active() {
+	const gaveUp = wire.Ceded | wire.Yielding
+	switch again := !p.alive || p.view.Term != b.Term; { // with another term it has held the role once more, unheard here
+	case m.active() && b.Has(wire.Ceded) && (again || !p.view.Has(wire.Ceded)):
 		m.announceAgain() // switches may point at it
+	case m.vacant != Never && b.Flags&gaveUp != 0 && (again || p.view.Flags&gaveUp == 0):
+		m.vacant = m.now // the role has been vacant since now only
 	}
 	if p.view.Has(wire.Holder) || b.Has(wire.Holder) {
 		m.holderKnown = false
@@ -127,6 +133,7 @@ func (m *Machine) receive(iface int, b *wire.Beat) {
 		m.term = b.Term
 		if m.active() {
 			m.term++ // somebody held the role out of our sight; whoever keeps it now has the higher term
+			m.announceAgain()
 		}
 		m.emit(KeepTerm(m.term))
 	}
@@ -137,6 +144,9 @@ func (m *Machine) receive(iface int, b *wire.Beat) {
 	if b.Has(wire.Holder) && !wasHolder && m.lastHolder != p.id {
 		m.lastHolder = p.id
 		m.recordFailover(p.id, fmt.Sprintf("%s took the role with term %d", m.name(p.id), b.Term))
+	}
+	if wasHolder && !b.Has(wire.Holder) {
+		p.gaveUp = m.now
 	}
 	if wasHolder && !b.Has(wire.Holder) && !m.active() {
 		p.gone = fmt.Sprintf("%s gave the role away (%s, demotion %d)", m.name(p.id), b.State, b.Demotion)
@@ -215,7 +225,11 @@ func (m *Machine) hearsay(b *wire.Beat) {
 		h := &b.Heard[i]
 		if h.Member == m.cfg.Self && h.Nonce == m.cfg.Nonce && h.Seq <= m.seq {
 			if from := m.peers[b.Member]; h.Seq > from.echoed {
-				from.echoed, from.echoSent, from.echoAt = h.Seq, m.sentAt(h.Seq), m.now
+				sent := m.sentAt(h.Seq)
+				if sent.Sub(from.echoSent) >= m.now.Sub(from.echoAt)/2 { // else it is news of old, from an interface that is back
+					from.echoAt = m.now
+				}
+				from.echoed, from.echoSent = h.Seq, sent
 			}
 		}
 		if int(h.Member) >= len(m.peers) {

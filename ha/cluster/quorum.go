@@ -47,8 +47,10 @@ type ballot struct {
 	// named is set while the vote is for a successor that its predecessor has named and that has not claimed the role
 	// itself yet.
 	named bool
-	// bound is until when the promise of an earlier vote holds, from then on it is free.
+	// bound is until when the promise of an earlier vote holds, from then on it is free. Until then it can only be given to the same member again, if
+	// that one has taken the role by it.
 	bound Instant
+	to    uint8 // whom that promise was given
 }
 
 // judge updates this member's vote.
@@ -73,12 +75,15 @@ func (m *Machine) judge() {
 			v.named = false
 		case p.departed != 0 && p.nonce == 0, p.alive && !v.named:
 			m.cast(0, m.now) // it says itself that it claims nothing
-		case !p.alive || m.namer(p.id) == nil && m.now >= m.yieldUntil:
+		case !p.alive || m.namer(p.id) == nil && m.now >= m.yieldUntil || m.passedOver(p):
 			m.cast(0, p.lastHeard.Add(m.cfg.Timing.Dead))
 		}
 	}
 	want, named := m.favourite()
-	if want == 0 || want == v.member || v.member != 0 || m.now < v.bound || m.now < m.voteFrom {
+	if want == 0 || want == v.member || v.member != 0 || m.now < m.voteFrom {
+		return
+	}
+	if m.now < v.bound && (want != v.to || m.holder() == nil || want != m.holder().id) {
 		return
 	}
 	m.cast(want, m.now)
@@ -90,9 +95,11 @@ func (m *Machine) judge() {
 
 // cast changes the vote. An earlier promise still binds.
 func (m *Machine) cast(member uint8, bound Instant) {
-	m.ballot = ballot{member: member, bound: max(m.ballot.bound, bound)}
+	m.ballot = ballot{member: member, bound: max(m.ballot.bound, bound), to: m.ballot.to}
 	if member == 0 {
 		m.ballot.bound = bound
+	} else {
+		m.ballot.to = member
 	}
 }
 
@@ -105,14 +112,14 @@ func (m *Machine) favourite() (id uint8, named bool) {
 	if h := m.holder(); h != nil {
 		return h.id, false
 	}
-	if p := m.peer(m.successorID); m.now < m.yieldUntil && p != nil && p.alive {
+	if p := m.peer(m.successorID); m.now < m.yieldUntil && p != nil && p.alive && !m.passedOver(p) {
 		return p.id, true
 	}
 	var best *peer
 	for _, p := range m.others {
 		switch {
 		case !p.alive:
-		case p.view.Has(wire.Yielding) && p.view.Successor != 0 && p.view.Successor != m.cfg.Self && m.peer(p.view.Successor) != nil && m.peer(p.view.Successor).alive:
+		case p.view.Has(wire.Yielding) && p.view.Successor != 0 && p.view.Successor != m.cfg.Self && m.peer(p.view.Successor) != nil && m.peer(p.view.Successor).alive && !m.passedOver(m.peer(p.view.Successor)):
 			return p.view.Successor, true
 		case p.candidate() && p.view.Has(wire.Bidding) && !m.rather(p) && (best == nil || p.merit().compare(best.merit()) > 0):
 			best = p

@@ -14,7 +14,8 @@ type View struct {
 	Since       Instant
 	Reason      string
 	Term        uint64
-	Holder      uint8 // 0 if nobody is known to hold the role
+	Holder      uint8   // 0 if nobody is known to hold the role
+	Vacant      Instant // since when this member waits for its turn to take the role; [Never] while it knows of a holder
 	Designated  uint8
 	Demotion    uint16
 	InSync      bool
@@ -62,7 +63,7 @@ type InterfaceView struct {
 // View takes a snapshot.
 func (m *Machine) View() View {
 	v := View{
-		State: m.state, Since: m.since, Reason: m.reason, Term: m.term, Designated: m.designated(),
+		State: m.state, Since: m.since, Reason: m.reason, Term: m.term, Designated: m.designated(), Vacant: m.vacant,
 		Demotion: m.demotion(), InSync: m.inSync, Priority: m.priority(), Connections: m.connections, Policy: m.policy,
 		Problems: m.problems(), Nonce: m.cfg.Nonce, Refused: map[wire.Reason]uint64{}, Failovers: slices.Clone(m.failovers), Count: m.count,
 	}

@@ -47,13 +47,14 @@ type doubt struct {
 
 // facts are what is known of one boot of a member.
 type facts struct {
-	said   wire.Beat // its last beat, at saidAt
-	saidAt cluster.Instant
-	term   uint64                     // the highest it has shown or written down
-	opened cluster.Instant            // when it opened its gate without having announced yet, 0 if it has
-	rival  [maxID + 1]cluster.Instant // when it last read of each other member that it holds the role
-	seen   [maxID + 1]uint64          // the newest sequence it has read of each other member's boot
-	proven [maxID + 1]uint64          // the boot of each other member that has proved to hear it
+	said     wire.Beat // its last beat, at saidAt
+	saidAt   cluster.Instant
+	prepared cluster.Instant            // since when its beats say that it could take the role in sync
+	term     uint64                     // the highest it has shown or written down
+	opened   cluster.Instant            // when it opened its gate without having announced yet, 0 if it has
+	rival    [maxID + 1]cluster.Instant // when it last read of each other member that it holds the role
+	seen     [maxID + 1]uint64          // the newest sequence it has read of each other member's boot
+	proven   [maxID + 1]uint64          // the boot of each other member that has proved to hear it
 	// When it took the role last: rival, and when the newest beat of each other member was sent that had arrived.
 	aware, arrived [maxID + 1]cluster.Instant
 	// Then too: when its own newest beat was sent that had arrived at each other member, and whether that was cut off from it.
@@ -209,7 +210,7 @@ func (w *World) dual(mask uint8, d time.Duration) {
 			thawed := max(w.Node(a).thawed, w.Node(b).thawed)
 			switch {
 			case w.AllowDual || w.Now.Sub(w.apart[a][b]) <= w.grace() && !w.quorum:
-			case !w.Strict && thawed > 0 && w.Now.Sub(thawed) <= w.grace():
+			case !w.Strict && thawed > 0 && w.Now.Sub(thawed) <= w.thawGrace():
 				w.ThawTime += d
 			default:
 				w.violate(1, "the gates of %s and %s are both open; %s; the newest beat that arrived was %v old that way, %v old the other (lease %v)",
@@ -217,6 +218,15 @@ func (w *World) dual(mask uint8, d time.Duration) {
 			}
 		}
 	}
+}
+
+// thawGrace is for how long a box that woke up with a clock that had stood still may hold what it held: its lease, and with a quorum votes that were given
+// before, which count for up to a dead time less a beat with the lease after them.
+func (w *World) thawGrace() time.Duration {
+	if w.quorum {
+		return max(w.grace(), w.timing.Dead)
+	}
+	return w.grace()
 }
 
 // unwarned reports whether the one of two members that opened its gate first could not know in time that the other, which
@@ -385,8 +395,16 @@ func (w *World) checkBeat(n *Node, b *wire.Beat) {
 	case !b.Has(wire.Holder) && open:
 		w.violate(1, "%s says that it does not hold the role, but its gate is open (state %s)", gw(n.ID), b.State)
 	}
+	if was := prepared(&n.said); !was || n.said.Nonce != b.Nonce {
+		n.prepared = w.Now
+	}
 	n.said = *b
 	n.saidAt = w.Now
+}
+
+// prepared reports whether a beat says that its sender could take the role and is in sync.
+func prepared(b *wire.Beat) bool {
+	return b.Has(wire.InSync) && b.State == wire.Standby && !b.Has(wire.Yielding) && b.Demotion == 0
 }
 
 // stormy is how many heartbeats of a member within the time of one are too many.
@@ -410,11 +428,19 @@ func (w *World) checkSync(n *Node) {
 		return
 	}
 	for _, p := range w.Nodes {
-		if p != n && p.Machine != nil && p.said.Has(wire.InSync) && p.said.State == wire.Standby && !p.said.Has(wire.Yielding) && p.said.Demotion == 0 &&
-			w.Now.Sub(p.saidAt) < w.timing.Lease && w.Now.Sub(w.path[p.ID][n.ID].newest) < w.timing.Lease {
+		if p != n && p.Machine != nil && prepared(&p.said) && w.couldTake(p, n) {
 			w.violate(4, "%s took the role out of sync, %s is in sync, fit and heard", gw(n.ID), gw(p.ID))
 		}
 	}
+}
+
+// couldTake reports whether a member that is prepared could have taken the role instead of n, and n known so: it has said that it is prepared for a
+// lease, n has heard it all that time, it knows for as long that nobody holds the role, and it is not quiet because it slept (then the next one's turn
+// comes before its own).
+func (w *World) couldTake(p, n *Node) bool {
+	t, path := &w.timing, &w.path[p.ID][n.ID]
+	return w.Now.Sub(p.prepared) > t.Lease && w.Now.Sub(p.saidAt) < t.Lease && w.Now.Sub(path.newest) < t.Lease && w.Now.Sub(path.lost) > t.Lease &&
+		p.local().Sub(p.Machine.View().Vacant) > t.Lease && w.Now.Sub(p.resume) > t.Dead+t.Beat+t.Lease
 }
 
 // checkAnnounced is called when everything that a step asked for has been done.

@@ -233,9 +233,9 @@ func (w *World) begin(f *Fault, n *Node) (undo func()) {
 	case PauseBox, Freeze:
 		n.PauseBox(time.Duration(f.For), f.Kind == Freeze)
 	case Slow:
-		was := n.slow
-		n.slow = time.Duration(f.Value * float64(w.timing.Beat))
-		return func() { n.slow = was }
+		by := time.Duration(f.Value * float64(w.timing.Beat))
+		n.slow += by
+		return func() { n.slow -= by }
 	case LinkDown:
 		n.carrier(f.Interface, 1)
 		return func() { n.carrier(f.Interface, -1) }

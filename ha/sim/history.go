@@ -151,7 +151,7 @@ func Generate(seed uint64, members int) History {
 		t.Beat = 6*ms + g.upTo(60*ms)
 		t.Lease = t.Beat*2 + g.upTo(3*t.Beat)
 		t.Dead = t.Lease + t.Beat + ms + g.upTo(2*t.Beat)
-		t.Silence = t.Dead + g.upTo(4*t.Dead)
+		t.Silence = 2*t.Dead + g.upTo(3*t.Dead)
 	}
 	h.Beat, h.Lease, h.Dead, h.Silence = Span(t.Beat), Span(t.Lease), Span(t.Dead), Span(t.Silence)
 	h.Jitter = Span(100*time.Microsecond + g.upTo(t.Beat/2))

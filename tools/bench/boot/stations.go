@@ -40,7 +40,7 @@ cluster:
   members:
     - {id: 1, name: gw-a, priority: 120}
     - {id: 2, name: gw-b, priority: 100}
-  timing: {beat: 100ms, lease: 450ms, dead: 700ms, silence: 700ms}
+  timing: {beat: 100ms, lease: 450ms, dead: 700ms, silence: 1400ms}
 interfaces:
   - {name: G1, zone: lan, address: 10.1.0.2/24, vips: [10.1.0.1]}
   - {name: G2, zone: wan, address: 192.0.2.2/24, vips: [192.0.2.1]}
