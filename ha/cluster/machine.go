@@ -72,6 +72,7 @@ type Machine struct {
 	news      bool      // the vote has changed, the others shall know at once
 	forced    bool      // the operator gave us the role without a majority
 	counted   []Instant // see support
+	doubt     doubt
 	// locked is why the role is not given back by itself, empty if it is not locked.
 	locked    string
 	busy      bool
@@ -275,7 +276,7 @@ func (m *Machine) enter(s wire.State, why string) {
 	if wasActive && !m.active() {
 		m.order, m.orderAt = wire.Shut, m.now
 		m.quietUntil = max(m.quietUntil, m.now.Add(m.cfg.Timing.Lease+ShutMargin))
-		m.vacant, m.announceAt, m.contested, m.forced, m.handover = m.now, Never, false, false, handover{}
+		m.vacant, m.announceAt, m.contested, m.forced, m.handover, m.doubt = m.now, Never, false, false, handover{}, doubt{}
 		m.unlock("the role is given up")
 	}
 	m.nextBeat = m.now // peers learn of it at once

@@ -134,6 +134,10 @@ func (m *Machine) receive(iface int, b *wire.Beat) {
 		if m.active() {
 			m.term++ // somebody held the role out of our sight; whoever keeps it now has the higher term
 			m.announceAgain()
+			// A member that starts may remember a term of a time when this one knew nothing.
+			if m.quorum() && !m.forced && !m.doubt.on && b.State != wire.Init {
+				m.doubt = doubt{on: true, until: m.now.Add(m.cfg.Timing.vote()), floor: m.seq}
+			}
 		}
 		m.emit(KeepTerm(m.term))
 	}
