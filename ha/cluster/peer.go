@@ -29,6 +29,7 @@ type peer struct {
 	// heard so.
 	echoed           uint64
 	echoSent, echoAt Instant
+	clocks           clocks
 	// gaveUp is when it said first that it holds the role no longer, longAgo if it was never heard to hold it.
 	gaveUp Instant
 	// steady is since when its heartbeats arrive without a gap.
@@ -104,6 +105,7 @@ func (m *Machine) receive(iface int, b *wire.Beat) {
 	if !p.alive || m.now.Sub(p.lastHeard) > 2*m.cfg.Timing.Beat {
 		p.steady = m.now
 	}
+	m.compareClocks(p, b)
 	p.lastHeard, p.lastOn = m.now, iface
 	wasHolder := p.view.Has(wire.Holder) && p.alive
 	const gaveUp = wire.Ceded | wire.Yielding

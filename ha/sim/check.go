@@ -231,8 +231,8 @@ func (w *World) thawGrace() time.Duration {
 
 // unwarned reports whether the one of two members that opened its gate first could not know in time that the other, which
 // did not hear it, was about to: no heartbeat that the other sent in the beat before had arrived, or its process stood
-// still, so that it learns of it afterwards, or died with the order to shut in hand; or one of the two is a boot that has never proved to hear the other, which counts for nothing because it
-// may be a recording.
+// still, so that it learns of it afterwards, or died with the order to shut in hand; or nothing that the first one sent since then has arrived either; or one
+// of the two is a boot that has never proved to hear the other, which counts for nothing because it may be a recording.
 func (w *World) unwarned(a, b uint8) bool {
 	first, second := w.Node(a), w.Node(b)
 	if first.took > second.took {
@@ -240,6 +240,9 @@ func (w *World) unwarned(a, b uint8) bool {
 	}
 	ab, ba := w.deaf(first.ID, second.ID), w.deaf(second.ID, first.ID)
 	if (ab || ba) && (first.proven[second.ID] != second.nonce || second.proven[first.ID] != first.nonce) {
+		return true
+	}
+	if path := &w.path[first.ID][second.ID]; ba && path.lost > first.took && path.newest < first.took {
 		return true
 	}
 	herald := second.took.Add(-w.timing.Beat)
