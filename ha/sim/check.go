@@ -438,12 +438,27 @@ func (w *World) checkSync(n *Node) {
 }
 
 // couldTake reports whether a member that is prepared could have taken the role instead of n, and n known so: it has said that it is prepared for a
-// lease, n has heard it all that time, it knows for as long that nobody holds the role, and it is not quiet because it slept (then the next one's turn
-// comes before its own).
+// lease, n has heard it all that time, as has a majority where one is needed; it knows for as long that nobody holds the role, and it is not quiet because
+// it slept (then the next one's turn comes before its own).
 func (w *World) couldTake(p, n *Node) bool {
-	t, path := &w.timing, &w.path[p.ID][n.ID]
-	return w.Now.Sub(p.prepared) > t.Lease && w.Now.Sub(p.saidAt) < t.Lease && w.Now.Sub(path.newest) < t.Lease && w.Now.Sub(path.lost) > t.Lease &&
-		p.local().Sub(p.Machine.View().Vacant) > t.Lease && w.Now.Sub(p.resume) > t.Dead+t.Beat+t.Lease
+	t := &w.timing
+	if w.Now.Sub(p.prepared) <= t.Lease || w.Now.Sub(p.saidAt) >= t.Lease || p.local().Sub(p.Machine.View().Vacant) <= t.Lease || w.Now.Sub(p.resume) <= t.Dead+t.Beat+t.Lease ||
+		!w.hears(n, p) {
+		return false
+	}
+	voters := 1
+	for _, v := range w.Nodes {
+		if v != p && v.Machine != nil && w.hears(v, p) && w.hears(p, v) {
+			voters++
+		}
+	}
+	return !w.quorum || voters > len(w.Nodes)/2
+}
+
+// hears reports whether a member has received every beat of another for a lease.
+func (w *World) hears(n, from *Node) bool {
+	path := &w.path[from.ID][n.ID]
+	return w.Now.Sub(path.newest) < w.timing.Lease && w.Now.Sub(path.lost) > w.timing.Lease
 }
 
 // checkAnnounced is called when everything that a step asked for has been done.
