@@ -96,12 +96,11 @@ func (m *Machine) outvoted() {
 	}
 }
 
-// heralds reports whether a peer says that it is about to take the role that we hold, because it does not hear us. Soon
-// after a takeover such a peer may only not have heard of it yet; but one that takes the role itself a dead time after the
-// last holder's last heartbeat must be believed in time, also at the fastest timing.
+// heralds reports whether a peer says that it is about to take the role that we hold, because it does not hear us: what it heard of us last, also before we
+// took the role, is old, and has been the last for a while.
 func (m *Machine) heralds(p *peer) bool {
 	t := &m.cfg.Timing
-	return p.view.Has(wire.Bidding) && m.now.Sub(m.tookAt) >= t.Lease/2 && p.lastHeard.Sub(p.echoSent) >= t.Lease && p.lastHeard.Sub(p.echoAt) >= t.Beat
+	return p.view.Has(wire.Bidding) && p.lastHeard.Sub(p.echoSent) >= t.Lease && p.lastHeard.Sub(p.echoAt) >= t.Beat
 }
 
 // patience is after which silence of the holder a standby says that it is about to take the role: a beat before the dead
