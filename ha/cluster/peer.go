@@ -30,8 +30,6 @@ type peer struct {
 	echoed           uint64
 	echoSent, echoAt Instant
 	clocks           clocks
-	// gaveUp is when it said first that it holds the role no longer, longAgo if it was never heard to hold it.
-	gaveUp Instant
 	// steady is since when its heartbeats arrive without a gap.
 	steady Instant
 	// rumour is what others said last that they hear of a boot of it that we do not believe in, rumourAt when that was news.
@@ -59,7 +57,7 @@ type heard struct {
 }
 
 func newPeer(c Member) *peer {
-	return &peer{id: c.ID, priority: c.Priority, lastOn: -1, gone: "never heard", echoSent: longAgo, echoAt: longAgo, gaveUp: longAgo, rumourAt: longAgo, heldAt: longAgo}
+	return &peer{id: c.ID, priority: c.Priority, lastOn: -1, gone: "never heard", echoSent: longAgo, echoAt: longAgo, rumourAt: longAgo, heldAt: longAgo}
 }
 
 // maxRetired bounds the memory of ended boots. An older recording fails the echo as well.
@@ -150,9 +148,6 @@ func (m *Machine) receive(iface int, b *wire.Beat) {
 	if b.Has(wire.Holder) && !wasHolder && m.lastHolder != p.id {
 		m.lastHolder = p.id
 		m.recordFailover(p.id, fmt.Sprintf("%s took the role with term %d", m.name(p.id), b.Term))
-	}
-	if wasHolder && !b.Has(wire.Holder) {
-		p.gaveUp = m.now
 	}
 	if wasHolder && !b.Has(wire.Holder) && !m.active() {
 		p.gone = fmt.Sprintf("%s gave the role away (%s, demotion %d)", m.name(p.id), b.State, b.Demotion)

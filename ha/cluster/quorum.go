@@ -171,7 +171,7 @@ func (m *Machine) support() []Instant {
 		switch {
 		case p.alive && p.view.Vote == m.cfg.Self && p.echoed > m.voteFloor:
 			s = append(s, p.echoSent.Add(m.cfg.Timing.vote()))
-		case m.voters() == 2 && !p.alive && p.departed != 0 && p.nonce == 0:
+		case m.voters() == 2 && p.left():
 			// Of two, the other has said farewell: it cannot take the role again without our vote.
 			s = append(s, Never)
 		}
