@@ -41,7 +41,8 @@ func (m *Machine) compareClocks(p *peer, b *wire.Beat) {
 // slept reports whether this member's clock has stood still for longer than a lease just now, as far as a peer's heartbeats tell.
 func (m *Machine) slept(p *peer) bool { return m.now.Sub(p.clocks.leapt) < m.cfg.Timing.Dead }
 
-// sleeper reports whether a peer that claims the role stood still as a whole until just now, and this member has taken the role meanwhile.
+// sleeper reports whether a peer that claims the role stood still as a whole until just now, and this member has taken the role meanwhile. One that raises its
+// term to stay does not think so, and hears enough to know: then the order of merit decides.
 func (m *Machine) sleeper(p *peer) bool {
-	return m.now.Sub(p.clocks.slept) < m.cfg.Timing.Dead && m.term > p.view.Term
+	return m.now.Sub(p.clocks.slept) < m.cfg.Timing.Dead && m.tookTerm > p.view.Term
 }

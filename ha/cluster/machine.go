@@ -25,8 +25,9 @@ type Machine struct {
 
 	// listenUntil ends INIT: before it the member only listens.
 	listenUntil Instant
-	// tookAt is when this member took the role last.
-	tookAt Instant
+	// tookAt is when this member took the role last, tookTerm with which term.
+	tookAt   Instant
+	tookTerm uint64
 	// lastHold is when our newest holder's beat was handed out; the lease runs from there.
 	lastHold Instant
 	// vacant is since when nobody alive holds the role, Never while somebody does.
@@ -287,7 +288,7 @@ func (m *Machine) take(why string) {
 	m.term++
 	previous := m.lastHolder
 	m.lastHolder = m.cfg.Self
-	m.lastHold, m.tookAt, m.vacant = m.now, m.now, Never
+	m.lastHold, m.tookAt, m.tookTerm, m.vacant = m.now, m.now, m.term, Never
 	m.claimUntil, m.yieldUntil, m.cededUntil, m.awayUntil, m.backAt = m.now, m.now, m.now, m.now, Never
 	s := wire.Active
 	if m.demotion() > 0 {

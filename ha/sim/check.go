@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"math/bits"
+	"slices"
 	"time"
 
 	"github.com/twinkeep/twinkeep/ha/cluster"
@@ -198,7 +199,7 @@ func (w *World) dual(mask uint8, d time.Duration) {
 	for i, a := range ids {
 		for _, b := range ids[i+1:] {
 			ab, ba := w.deaf(a, b), w.deaf(b, a)
-			if ab && ba && !w.quorum {
+			if (ab && ba || w.drowned()) && !w.quorum {
 				w.apart[a][b], w.apart[b][a] = w.Now.Add(d), w.Now.Add(d)
 				continue
 			}
@@ -218,6 +219,11 @@ func (w *World) dual(mask uint8, d time.Duration) {
 			}
 		}
 	}
+}
+
+// drowned reports whether so much is lost on every interface that no member can tell the others from dead ones, although a beat gets through at times.
+func (w *World) drowned() bool {
+	return slices.ContainsFunc(w.faults, func(f *Fault) bool { return f.Kind == Loss && f.Interface < 0 && f.Value >= 0.8 })
 }
 
 // thawGrace is for how long a box that woke up with a clock that had stood still may hold what it held: its lease, and with a quorum votes that were given
