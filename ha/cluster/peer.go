@@ -275,8 +275,8 @@ func (m *Machine) farewell(iface int, p *peer, b *wire.Beat) {
 		m.refuse(iface, wire.Replay, "")
 		return
 	}
-	if m.active() && (!p.alive || p.view.Has(wire.Holder)) {
-		m.announceAgain() // it may have held the role until now
+	if m.active() {
+		m.announceAgain() // it may have held the role until now, and what said so may be late or lost
 	}
 	p.departed, p.orderly = b.Nonce, b.Has(wire.Yielding)
 	if p.id == m.successorID {
