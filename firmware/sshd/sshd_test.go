@@ -321,6 +321,7 @@ func TestTerminal(t *testing.T) {
 		t.Fatal(err)
 	}
 	lines := bufio.NewScanner(out)
+	defer time.AfterFunc(time.Minute, func() { s.Close() }).Stop() // a line that never comes ends the test
 	expect := func(text string) {
 		t.Helper()
 		for lines.Scan() {
@@ -334,9 +335,15 @@ func TestTerminal(t *testing.T) {
 	if err := s.WindowChange(50, 120); err != nil {
 		t.Fatal(err)
 	}
-	fmt.Fprint(in, "hello\n")
+	go func() { // the size may come behind what is typed: they travel apart
+		for range 100 {
+			fmt.Fprint(in, "hello\n")
+			time.Sleep(20 * time.Millisecond)
+		}
+		fmt.Fprint(in, "exit\n")
+	}()
 	expect("<hello> 120x50")
-	fmt.Fprint(in, "exit\n")
+	go io.Copy(io.Discard, out)
 	if err := s.Wait(); err != nil {
 		t.Error(err)
 	}

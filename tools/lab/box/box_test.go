@@ -54,7 +54,6 @@ type life struct {
 	maker    *Maker
 	cfg      Config
 	launcher *qemu.Launcher
-	hostKey  string // fingerprint of the console over the network, once it was shown
 }
 
 func newLife(t *testing.T, v Variant, secure bool) *life {
