@@ -24,6 +24,9 @@ func (m *Machine) compareClocks(p *peer, b *wire.Beat) {
 		*c = clocks{leapt: longAgo, slept: longAgo}
 		return
 	}
+	if b.Seq < p.view.Seq {
+		return // overtaken: it tells nothing of the time since
+	}
 	const most = 1 << 20 // heartbeats: hours at any timing
 	sent := time.Duration(min(b.Seq-p.view.Seq, most)) * (t.Beat / time.Duration(len(m.slots)))
 	passed := m.now.Sub(p.lastHeard)
