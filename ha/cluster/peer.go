@@ -202,7 +202,7 @@ func (m *Machine) echoed(p *peer, b *wire.Beat) bool {
 	window := uint64(len(m.slots)+1)*uint64(4*t.Dead/t.Beat) + 64
 	for _, h := range b.Heard {
 		if h.Member == m.cfg.Self && h.Nonce == m.cfg.Nonce && h.Seq <= m.seq && h.Seq+window >= m.seq {
-			return p.nonce == 0 || m.sentAt(h.Seq) > p.lastHeard
+			return p.nonce == 0 || m.sentAt(h.Seq) >= p.lastHeard
 		}
 	}
 	return false
