@@ -178,7 +178,7 @@ func (m *Machine) fresh(iface int, p *peer, b *wire.Beat) bool {
 		m.refuse(iface, wire.Replay, "")
 		return false
 	}
-	if !m.echoed(b) {
+	if !m.echoed(p, b) {
 		// Echo it, so that it can prove itself; until then nothing it says counts.
 		h := &p.heard[iface]
 		h.nonce, h.seq = b.Nonce, b.Seq
@@ -195,13 +195,14 @@ func (m *Machine) fresh(iface int, p *peer, b *wire.Beat) bool {
 	return true
 }
 
-// echoed reports whether b echoes our boot and a sequence we sent within about four dead times.
-func (m *Machine) echoed(b *wire.Beat) bool {
+// echoed reports whether b echoes our boot and a sequence we sent within about four dead times, and after the boot of the peer that we believe in was heard last: a
+// recording of an earlier one, which nobody believed in, is older than that.
+func (m *Machine) echoed(p *peer, b *wire.Beat) bool {
 	t := &m.cfg.Timing
 	window := uint64(len(m.slots)+1)*uint64(4*t.Dead/t.Beat) + 64
 	for _, h := range b.Heard {
 		if h.Member == m.cfg.Self && h.Nonce == m.cfg.Nonce && h.Seq <= m.seq && h.Seq+window >= m.seq {
-			return true
+			return p.nonce == 0 || m.sentAt(h.Seq) >= p.lastHeard
 		}
 	}
 	return false

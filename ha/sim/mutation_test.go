@@ -66,7 +66,7 @@ var mutations = []mutation{
 		"the kernel of a dead process answers beside the successor"},
 	{"replay window off", peerGo, "if b.Seq <= p.newest[b.Interface] {", "if false {", "recordings count as news"},
 	{"ended boots forgotten", peerGo, "if slices.Contains(p.retired, b.Nonce) {", "if false {", "the dead come back by a recording"},
-	{"new boot believed without echo", peerGo, "if !m.echoed(b) {", "if false {", "a recording of a boot that was never met is believed"},
+	{"new boot believed without echo", peerGo, "if !m.echoed(p, b) {", "if false {", "a recording of a boot that was never met is believed"},
 	{"overtaken beats accepted", peerGo, "if p.alive && b.Seq < p.view.Seq && b.Nonce == p.view.Nonce {", "if false {", "old news undo newer"},
 	{"farewell of another boot accepted", peerGo, "if b.Nonce != p.nonce || p.nonce == 0 {", "if false {", "an old farewell buries a living member"},
 	{"sequences kept across boots", peerGo, "p.newest = [MaxInterfaces + 1]uint64{}", "", "a restarted member is not heard"},
