@@ -25,6 +25,9 @@ const (
 	// rollPatience is for how long the active member waits for a standby to hand over to, before its had starts anew.
 	rollPatience = 20 * time.Second
 	rollFirst    = time.Second
+	// tellPatience is for how long the restart waits for the policy that asks for it to be in force by the disk, too: had
+	// tells the others of it first, and begins with it. A change by the node file has none.
+	tellPatience = time.Second
 )
 
 // watching tells had and the other daemons what this member runs and whether it may hold the role, until ctx ends.
@@ -162,7 +165,7 @@ func (p *policies) tell(ctx context.Context, v standing.Verdict, ref artifact.Re
 // somebody to hand over to, unless all must. mu is held.
 func (p *policies) dueRestart(now time.Duration) bool {
 	r := p.restart
-	if !r.wanted {
+	if !r.wanted || r.from == p.runs && now-r.since < tellPatience {
 		return false
 	}
 	if !r.apart && holds(p.ha.State) && now-r.since < rollPatience {

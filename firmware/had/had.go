@@ -205,7 +205,7 @@ func (d *daemon) handler() http.Handler {
 	mux.HandleFunc("POST /v1/priority", d.order(priority))
 	mux.HandleFunc("POST /v1/remove", d.order(remove))
 	mux.HandleFunc("POST /v1/sync", d.order(d.sync.report))
-	mux.HandleFunc("POST /v1/policy", d.order(setPolicy))
+	mux.HandleFunc("POST /v1/policy", d.order(d.setPolicy))
 	mux.HandleFunc("GET /v1/changes", func(w http.ResponseWriter, _ *http.Request) {
 		changes := []member.Change{}
 		var err error

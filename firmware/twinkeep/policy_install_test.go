@@ -225,7 +225,7 @@ func TestPolicyChangesHA(t *testing.T) {
 	onlyOwners(t, stop(), "a", "b")
 
 	stop = p.Watch()
-	slower := strings.Replace(more, pair.Timing, "{beat: 40ms, lease: 300ms, dead: 500ms, silence: 900ms}", 1)
+	slower := strings.Replace(more, pair.Timing, "{beat: 40ms, lease: 300ms, dead: 500ms, silence: 1s}", 1)
 	operate(t, p.A, true, "policy", "install", p.sign(3, slower))
 	p.Wait("the new times on both", func() bool {
 		return time.Duration(p.A.Status().Timing.Dead) == 500*time.Millisecond && time.Duration(p.B.Status().Timing.Dead) == 500*time.Millisecond
