@@ -67,6 +67,28 @@ func TestSettingsDiffer(t *testing.T) {
 	}
 }
 
+// TestDiffersText: an operator is sent to what the settings come from.
+func TestDiffersText(t *testing.T) {
+	none, one, two := cluster.Policy{}, cluster.Policy{Revision: 1, Digest: 0x11}, cluster.Policy{Revision: 2, Digest: 0x22}
+	const said = "lock true here, false there"
+	for _, c := range []struct {
+		said         string
+		ours, theirs cluster.Policy
+		want         string
+	}{
+		{said, none, none, "the node file of b differs: lock true here, false there; make them equal with 'node edit'"},
+		{"", none, none, "the node files of b and of this member agree again"},
+		{said, one, two, "b runs by another policy: lock true here, false there; policy revision 2 (0000000000000022) runs there, policy revision 1 (0000000000000011) here; see 'policy status' on both"},
+		{said, one, one, "b runs by other settings: lock true here, false there; both run policy revision 1 (0000000000000011), which one of them has not taken in yet"},
+		{said, one, none, "b runs by other settings: lock true here, false there; no policy runs there, policy revision 1 (0000000000000011) here; see 'policy status' on both"},
+		{"", one, one, "b and this member run by the same settings again"},
+	} {
+		if got := differsText("b", c.said, c.ours, c.theirs); got != c.want {
+			t.Errorf("%s\nwant %s", got, c.want)
+		}
+	}
+}
+
 func FuzzSettings(f *testing.F) {
 	f.Add(appendSettings(nil, ours()))
 	f.Add([]byte{200, 3, 1, 2, 3, 1, 27})
