@@ -13,6 +13,7 @@ import (
 	"github.com/twinkeep/twinkeep/firmware/policy"
 	"github.com/twinkeep/twinkeep/firmware/policy/artifact"
 	"github.com/twinkeep/twinkeep/firmware/policy/fetch"
+	"github.com/twinkeep/twinkeep/firmware/policy/install"
 	"github.com/twinkeep/twinkeep/firmware/policy/standing"
 	"github.com/twinkeep/twinkeep/ha/member"
 )
@@ -55,6 +56,23 @@ type watch struct {
 	attempts int
 	world    string // what the others ran at the last recovery
 	syncAt   time.Duration
+	recalled bool          // the machine knows what the disk has about a missed policy
+	keepAt   time.Duration // no further attempt to write that before
+}
+
+// keepPause is how long a disk that refused is left alone.
+const keepPause = 10 * time.Second
+
+// remember keeps on the disk what this member has missed: after a restart, with nobody there, it must not serve by what it
+// has as if it were the newest.
+func (p *policies) remember(w *watch, now time.Duration, missed install.Missed) {
+	if p.node == nil || now < w.keepAt {
+		return
+	}
+	if err := p.node.Miss(missed); err != nil {
+		w.keepAt = now + keepPause
+		p.d.Log.Printf("policy: that this member has missed one is not kept: %v", err)
+	}
 }
 
 // tick looks once.
@@ -73,13 +91,20 @@ func (p *policies) tick(ctx context.Context, w *watch) {
 	}
 	p.deaf = status.ConfigError != "" || status.State == "INIT" || time.Duration(status.StateSince) > now-p.ordered
 	p.ha = status
+	if !w.recalled && p.node != nil {
+		w.recalled = true
+		r := p.node.Record().Missed
+		p.machine.Recall(standing.Mark{Revision: r.Revision, Digest: r.Digest}, r.Who)
+	}
 	v := p.machine.Step(p.input(now, ref))
+	missed, who := p.machine.Missed()
 	p.verdict = v
 	p.runs = ref
 	p.write()
 	restart := p.dueRestart(now)
 	p.mu.Unlock()
 
+	p.remember(w, now, install.Missed{Revision: missed.Revision, Digest: missed.Digest, Who: who})
 	if v != w.verdict && v.Why != w.verdict.Why {
 		if v.Eligible {
 			p.d.Log.Printf("policy: this member may hold the role: %s", ref)
