@@ -229,10 +229,11 @@ func (p *policies) anew() {
 	}
 }
 
-// restart is a wish that had starts anew.
+// restart is a wish that had takes in other settings.
 type restart struct {
 	wanted bool
-	apart  bool // members with the old settings and with the new ones do not judge each other well: all restart at once
+	soft   bool // it can while it runs
+	apart  bool // members with the old settings and with the new ones must not meet: all restart at once
 	since  time.Duration
 	from   artifact.Ref // what had was told before the change
 }
@@ -249,9 +250,10 @@ func (p *policies) changed(n *node.Node) {
 		p.member = n
 	}
 	if p.inForce.Boot != "" && !node.SameHA(before, n) {
+		soft := node.SameHAButVIPs(before, n)
+		p.restart.soft = soft && (p.restart.soft || !p.restart.wanted)
 		b, a := before.Cluster, n.Cluster
-		p.restart.apart = p.restart.apart || b.Timing != a.Timing || b.Mode != a.Mode || b.Safety != a.Safety || b.Lock != a.Lock ||
-			!reflect.DeepEqual(b.Members, a.Members) || !reflect.DeepEqual(b.Witnesses, a.Witnesses)
+		p.restart.apart = p.restart.apart || !soft && !node.Mixable(b, a)
 		if !p.restart.wanted {
 			p.restart.wanted, p.restart.since, p.restart.from = true, uptime(), p.runs
 		}

@@ -29,6 +29,8 @@ const (
 	// tellPatience is for how long the restart waits for the policy that asks for it to be in force by the disk, too: had
 	// tells the others of it first, and begins with it. A change by the node file has none.
 	tellPatience = time.Second
+	// adaptPatience is for how long had may take to take in other settings while it runs.
+	adaptPatience = 3 * time.Second
 )
 
 // watching tells had and the other daemons what this member runs and whether it may hold the role, until ctx ends.
@@ -117,8 +119,9 @@ func (p *policies) tick(ctx context.Context, w *watch) {
 		p.tell(ctx, v, ref)
 	}
 	if restart {
-		p.restartHA(ctx)
-		w.syncAt = now + 2*time.Second // had's hand-over asks it first
+		if p.restartHA(ctx) {
+			w.syncAt = now + 2*time.Second // had's hand-over asks it first
+		}
 	}
 	if w.syncAt != 0 && now >= w.syncAt {
 		w.syncAt = 0
@@ -193,7 +196,7 @@ func (p *policies) dueRestart(now time.Duration) bool {
 	if !r.wanted || r.from == p.runs && now-r.since < tellPatience {
 		return false
 	}
-	if !r.apart && holds(p.ha.State) && now-r.since < rollPatience {
+	if !r.apart && !r.soft && holds(p.ha.State) && now-r.since < rollPatience {
 		ready := false
 		ours := markOf(p.runs)
 		for _, q := range p.ha.Peers {
@@ -206,9 +209,24 @@ func (p *policies) dueRestart(now time.Duration) bool {
 	return true
 }
 
-// restartHA makes had start anew, with what is in force.
-func (p *policies) restartHA(ctx context.Context) {
+// restartHA makes had take in what is in force, and reports whether it starts anew for that.
+func (p *policies) restartHA(ctx context.Context) bool {
 	p.mu.Lock()
+	if p.restart.soft {
+		p.restart = restart{}
+		p.mu.Unlock()
+		ctx, cancel := context.WithTimeout(ctx, adaptPatience)
+		defer cancel()
+		said, err := p.client.AdaptHA(ctx)
+		if err != nil {
+			said = err.Error()
+			p.mu.Lock()
+			p.restart = restart{wanted: true, since: uptime()} // one member after the other
+			p.mu.Unlock()
+		}
+		p.d.Log.Printf("policy: other HA settings: %s", said)
+		return false
+	}
 	apart, listen := p.restart.apart, p.unsure
 	p.restart, p.unsure = restart{}, 0
 	p.ordered = uptime()
@@ -220,6 +238,7 @@ func (p *policies) restartHA(ctx context.Context) {
 	if _, err := p.client.ReloadHA(ctx); err != nil {
 		p.d.Log.Printf("policy: %v; had reads them when it starts", err)
 	}
+	return true
 }
 
 // listenFor is for how long heartbeats of a timing must be listened for.

@@ -2,6 +2,7 @@ package gate
 
 import (
 	"encoding/binary"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -35,7 +36,7 @@ func ingress(set *nftables.Set, d Device) [][]expr.Any {
 	}
 }
 
-// egress are the rules of what leaves. vips holds the IPv4 addresses of the device's VIPs, nil without any.
+// egress are the rules of what leaves. vips holds the IPv4 addresses of the device's VIPs.
 func egress(set, vips *nftables.Set, d Device, cfg Config) [][]expr.Any {
 	ours := slices.Concat(
 		match(offEtherDst, []byte{0x11, 0, 0, 0}),
@@ -45,7 +46,7 @@ func egress(set, vips *nftables.Set, d Device, cfg Config) [][]expr.Any {
 	)
 	order := func(o wire.Order) []expr.Any { return slices.Concat(ours, match(offOrder, []byte{byte(o)})) }
 	from := match(offEtherSrc, d.Shared[:])
-	rules := [][]expr.Any{
+	return [][]expr.Any{
 		slices.Concat(order(wire.Keep), has(set, keyLease), hasNot(set, keyShut), put(set, keyLease, cfg.Lease), accept()),
 		slices.Concat(order(wire.Keep), drop()),
 		slices.Concat(order(wire.Open), put(set, keyLease, cfg.Lease), accept()),
@@ -53,26 +54,20 @@ func egress(set, vips *nftables.Set, d Device, cfg Config) [][]expr.Any {
 		slices.Concat(order(wire.Drain), put(set, keyDrain, cfg.Drain), put(set, keyShut, cfg.Lease), accept()),
 		slices.Concat(from, has(set, keyLease), hasNot(set, keyShut), accept()),
 		slices.Concat(from, drop()),
+		slices.Concat(match(offEtherType, []byte{0x08, 0x06}), in(vips, offARPSender, 4), drop()),
 	}
-	if vips != nil {
-		rules = append(rules, slices.Concat(match(offEtherType, []byte{0x08, 0x06}), in(vips, offARPSender, 4), drop()))
-	}
-	return rules
 }
 
-// vipSet is the set of a device's IPv4 VIPs with its elements, nil without any. With one rule for each of 250 VIPs every
-// frame would pass them all.
-func vipSet(t *nftables.Table, d Device) (*nftables.Set, []nftables.SetElement) {
+// vipSet is the set of a device's IPv4 VIPs with its elements. With one rule for each of 250 VIPs every frame would pass
+// them all.
+func vipSet(t *nftables.Table, device string, vips []netip.Addr) (*nftables.Set, []nftables.SetElement) {
 	var elems []nftables.SetElement
-	for _, v := range d.VIPs {
+	for _, v := range vips {
 		if v.Is4() {
 			elems = append(elems, nftables.SetElement{Key: v.AsSlice()})
 		}
 	}
-	if len(elems) == 0 {
-		return nil, nil
-	}
-	return &nftables.Set{Table: t, Name: "vips-" + d.Name, KeyType: nftables.TypeIPAddr, Constant: true}, elems
+	return &nftables.Set{Table: t, Name: "vips-" + device, KeyType: nftables.TypeIPAddr}, elems
 }
 
 // Heartbeats that may come in on one NIC, in frames a second and at once. Seven peers at the fastest timing send

@@ -104,3 +104,33 @@ func FuzzSettings(f *testing.F) {
 		}
 	})
 }
+
+// TestSameButVIPs: what a running member takes in, and what needs another life.
+func TestSameButVIPs(t *testing.T) {
+	base := func() Config {
+		return Config{ClusterID: 7, Self: 1, Members: []cluster.Member{{ID: 1, Priority: 9}}, Timing: cluster.DefaultTiming,
+			Interfaces: []Interface{{Name: "G1", Number: 1, VIPs: []netip.Addr{netip.MustParseAddr("10.1.0.1")}}}, Barrier: nil, RunDir: "/run"}
+	}
+	for name, c := range map[string]struct {
+		change func(*Config)
+		want   bool
+	}{
+		"nothing":      {func(*Config) {}, true},
+		"VIPs":         {func(c *Config) { c.Interfaces[0].VIPs = nil }, true},
+		"a priority":   {func(c *Config) { c.Members[0].Priority = 1 }, true},
+		"what runs it": {func(c *Config) { c.Role, c.RunDir, c.Policy = func() {}, "", cluster.Policy{Revision: 1} }, true},
+		"a name":       {func(c *Config) { c.Members[0].Name = "x" }, false},
+		"a member":     {func(c *Config) { c.Members = append(c.Members, cluster.Member{ID: 2}) }, false},
+		"timing":       {func(c *Config) { c.Timing.Beat++ }, false},
+		"an address":   {func(c *Config) { c.Interfaces[0].Address = netip.MustParsePrefix("10.1.0.2/24") }, false},
+		"a NIC":        {func(c *Config) { c.Interfaces = nil }, false},
+		"the key":      {func(c *Config) { c.Key = []byte{1} }, false},
+		"lock":         {func(c *Config) { c.Lock = true }, false},
+	} {
+		next := base()
+		c.change(&next)
+		if sameButVIPs(base(), next) != c.want || sameButVIPs(next, base()) != c.want {
+			t.Errorf("%s: want %v", name, c.want)
+		}
+	}
+}
