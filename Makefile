@@ -57,7 +57,8 @@ unit: ## Unit, simulator and namespace tests (the latter need root)
 	$(GO) test -timeout 20m ./...
 	cd tools/manager && $(GO) test ./...
 
-vm: pieces ## The demo as a test: four virtual machines, a power cut, checks on the captures (THEN=return,pause,operator,partition: stories behind it in the same lab)
+vm: THEN ?= return,pause,operator,partition
+vm: pieces ## The demo as a test: four virtual machines, a power cut, checks on the captures, then stories in the same lab (THEN= for none)
 	$(GO) run ./tools/lab demo $(if $(THEN),--then $(THEN))
 
 scenarios: need-demo pieces ## Further stories in one lab: pause, stall, link, sync, operator, one-way, partition (S="NAME..." chooses; table in build/scenarios/result.md)

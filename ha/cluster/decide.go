@@ -160,10 +160,14 @@ func (m *Machine) decideActive(h *peer) {
 
 // settle decides between this active member and another one that is active as well.
 func (m *Machine) settle(h *peer) {
-	if deaf := m.deafTo(h); deaf || h.merit().compare(m.merit()) > 0 {
+	deaf, slept := m.deafTo(h), m.slept(h)
+	if deaf || slept || h.merit().compare(m.merit()) > 0 && !m.sleeper(h) {
 		claim := m.claim(h)
-		if deaf {
+		switch {
+		case deaf:
 			claim = "it does not hear this member, so it cannot step down"
+		case slept:
+			claim = "by its heartbeats the clock of this member stood still, and it has served since"
 		}
 		m.log(Notice, EvBothActive, fmt.Sprintf("%s is active too and has the better claim (%s); stepping down", m.name(h.id), claim))
 		m.cede()
@@ -177,7 +181,11 @@ func (m *Machine) settle(h *peer) {
 			m.term = h.view.Term + 1
 			m.emit(KeepTerm(m.term))
 		}
-		m.log(Notice, EvBothActive, fmt.Sprintf("%s is active too; this member has the better claim (%s) and stays", m.name(h.id), m.claim(h)))
+		claim := m.claim(h)
+		if m.sleeper(h) {
+			claim = "by its heartbeats it stood still as a whole, and this member has served since"
+		}
+		m.log(Notice, EvBothActive, fmt.Sprintf("%s is active too; this member has the better claim (%s) and stays", m.name(h.id), claim))
 	}
 }
 

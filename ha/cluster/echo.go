@@ -96,12 +96,11 @@ func (m *Machine) outvoted() {
 	}
 }
 
-// heralds reports whether a peer says that it is about to take the role that we hold, because it does not hear us. Soon
-// after a takeover such a peer may only not have heard of it yet; but one that takes the role itself a dead time after the
-// last holder's last heartbeat must be believed in time, also at the fastest timing.
+// heralds reports whether a peer says that it is about to take the role that we hold, because it does not hear us: what it heard of us last, also before we
+// took the role, is old, and has been the last for a while.
 func (m *Machine) heralds(p *peer) bool {
 	t := &m.cfg.Timing
-	return p.view.Has(wire.Bidding) && m.now.Sub(m.tookAt) >= t.Lease/2 && p.lastHeard.Sub(p.echoSent) >= t.Lease && p.lastHeard.Sub(p.echoAt) >= t.Beat
+	return p.view.Has(wire.Bidding) && p.lastHeard.Sub(p.echoSent) >= t.Lease && p.lastHeard.Sub(p.echoAt) >= t.Beat
 }
 
 // patience is after which silence of the holder a standby says that it is about to take the role: a beat before the dead
@@ -164,22 +163,22 @@ func (m *Machine) deaf() bool {
 	return true
 }
 
-// handedOver reports whether the last holder gave the role up by itself and nobody else can have taken it since, so that nobody need be warned.
+// handedOver reports whether the last holder gave the role up by itself and no other member can have taken it since, so that nobody need be warned: it has
+// named this one, or all others are heard or have said farewell. A member that is merely silent here may have taken the role and live.
 func (m *Machine) handedOver() bool {
 	p := m.peer(m.lastHolder)
-	if p == nil {
+	switch {
+	case p == nil:
+		return false
+	case p.alive && p.view.Has(wire.Yielding) && p.view.Successor == m.cfg.Self:
+		return true
+	case p.alive && !p.view.Has(wire.Yielding), !p.alive && !p.left():
 		return false
 	}
-	if p.alive {
-		return p.view.Has(wire.Yielding) && (p.view.Successor == m.cfg.Self || !m.heir(p, p.gaveUp))
-	}
-	return p.departed != 0 && p.nonce == 0 && !m.heir(p, p.lastHeard)
-}
-
-// heir reports whether a member that has fallen silent here, without a farewell, was still taken for alive when the last holder gave the role up: it may
-// have taken the role from it and live.
-func (m *Machine) heir(of *peer, then Instant) bool {
-	return slices.ContainsFunc(m.others, func(p *peer) bool {
-		return p != of && p.id <= MaxMembers && !p.alive && p.lastOn >= 0 && !(p.departed != 0 && p.nonce == 0) && p.lastHeard.Add(m.cfg.Timing.Dead) > then
+	return !slices.ContainsFunc(m.others, func(o *peer) bool {
+		return o != p && o.id <= MaxMembers && !o.alive && o.lastOn >= 0 && (!o.left() || o.rumourAt > o.lastHeard)
 	})
 }
+
+// left reports whether a peer has said farewell and has not been heard since.
+func (p *peer) left() bool { return !p.alive && p.departed != 0 && p.nonce == 0 }

@@ -25,8 +25,9 @@ type Machine struct {
 
 	// listenUntil ends INIT: before it the member only listens.
 	listenUntil Instant
-	// tookAt is when this member took the role last.
-	tookAt Instant
+	// tookAt is when this member took the role last, tookTerm with which term.
+	tookAt   Instant
+	tookTerm uint64
 	// lastHold is when our newest holder's beat was handed out; the lease runs from there.
 	lastHold Instant
 	// vacant is since when nobody alive holds the role, Never while somebody does.
@@ -72,6 +73,7 @@ type Machine struct {
 	news      bool      // the vote has changed, the others shall know at once
 	forced    bool      // the operator gave us the role without a majority
 	counted   []Instant // see support
+	doubt     doubt
 	// locked is why the role is not given back by itself, empty if it is not locked.
 	locked    string
 	busy      bool
@@ -275,7 +277,7 @@ func (m *Machine) enter(s wire.State, why string) {
 	if wasActive && !m.active() {
 		m.order, m.orderAt = wire.Shut, m.now
 		m.quietUntil = max(m.quietUntil, m.now.Add(m.cfg.Timing.Lease+ShutMargin))
-		m.vacant, m.announceAt, m.contested, m.forced, m.handover = m.now, Never, false, false, handover{}
+		m.vacant, m.announceAt, m.contested, m.forced, m.handover, m.doubt = m.now, Never, false, false, handover{}, doubt{}
 		m.unlock("the role is given up")
 	}
 	m.nextBeat = m.now // peers learn of it at once
@@ -286,7 +288,7 @@ func (m *Machine) take(why string) {
 	m.term++
 	previous := m.lastHolder
 	m.lastHolder = m.cfg.Self
-	m.lastHold, m.tookAt, m.vacant = m.now, m.now, Never
+	m.lastHold, m.tookAt, m.tookTerm, m.vacant = m.now, m.now, m.term, Never
 	m.claimUntil, m.yieldUntil, m.cededUntil, m.awayUntil, m.backAt = m.now, m.now, m.now, m.now, Never
 	s := wire.Active
 	if m.demotion() > 0 {

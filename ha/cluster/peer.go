@@ -29,8 +29,7 @@ type peer struct {
 	// heard so.
 	echoed           uint64
 	echoSent, echoAt Instant
-	// gaveUp is when it said first that it holds the role no longer, longAgo if it was never heard to hold it.
-	gaveUp Instant
+	clocks           clocks
 	// steady is since when its heartbeats arrive without a gap.
 	steady Instant
 	// rumour is what others said last that they hear of a boot of it that we do not believe in, rumourAt when that was news.
@@ -58,7 +57,7 @@ type heard struct {
 }
 
 func newPeer(c Member) *peer {
-	return &peer{id: c.ID, priority: c.Priority, lastOn: -1, gone: "never heard", echoSent: longAgo, echoAt: longAgo, gaveUp: longAgo, rumourAt: longAgo, heldAt: longAgo}
+	return &peer{id: c.ID, priority: c.Priority, lastOn: -1, gone: "never heard", echoSent: longAgo, echoAt: longAgo, rumourAt: longAgo, heldAt: longAgo}
 }
 
 // maxRetired bounds the memory of ended boots. An older recording fails the echo as well.
@@ -104,6 +103,7 @@ func (m *Machine) receive(iface int, b *wire.Beat) {
 	if !p.alive || m.now.Sub(p.lastHeard) > 2*m.cfg.Timing.Beat {
 		p.steady = m.now
 	}
+	m.compareClocks(p, b)
 	p.lastHeard, p.lastOn = m.now, iface
 	wasHolder := p.view.Has(wire.Holder) && p.alive
 	const gaveUp = wire.Ceded | wire.Yielding
@@ -134,6 +134,10 @@ func (m *Machine) receive(iface int, b *wire.Beat) {
 		if m.active() {
 			m.term++ // somebody held the role out of our sight; whoever keeps it now has the higher term
 			m.announceAgain()
+			// A member that starts may remember a term of a time when this one knew nothing.
+			if m.quorum() && !m.forced && !m.doubt.on && b.State != wire.Init {
+				m.doubt = doubt{on: true, until: m.now.Add(m.cfg.Timing.vote()), floor: m.seq}
+			}
 		}
 		m.emit(KeepTerm(m.term))
 	}
@@ -144,9 +148,6 @@ func (m *Machine) receive(iface int, b *wire.Beat) {
 	if b.Has(wire.Holder) && !wasHolder && m.lastHolder != p.id {
 		m.lastHolder = p.id
 		m.recordFailover(p.id, fmt.Sprintf("%s took the role with term %d", m.name(p.id), b.Term))
-	}
-	if wasHolder && !b.Has(wire.Holder) {
-		p.gaveUp = m.now
 	}
 	if wasHolder && !b.Has(wire.Holder) && !m.active() {
 		p.gone = fmt.Sprintf("%s gave the role away (%s, demotion %d)", m.name(p.id), b.State, b.Demotion)
@@ -274,8 +275,8 @@ func (m *Machine) farewell(iface int, p *peer, b *wire.Beat) {
 		m.refuse(iface, wire.Replay, "")
 		return
 	}
-	if m.active() && (!p.alive || p.view.Has(wire.Holder)) {
-		m.announceAgain() // it may have held the role until now
+	if m.active() {
+		m.announceAgain() // it may have held the role until now, and what said so may be late or lost
 	}
 	p.departed, p.orderly = b.Nonce, b.Has(wire.Yielding)
 	if p.id == m.successorID {

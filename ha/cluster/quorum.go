@@ -171,7 +171,7 @@ func (m *Machine) support() []Instant {
 		switch {
 		case p.alive && p.view.Vote == m.cfg.Self && p.echoed > m.voteFloor:
 			s = append(s, p.echoSent.Add(m.cfg.Timing.vote()))
-		case m.voters() == 2 && !p.alive && p.departed != 0 && p.nonce == 0:
+		case m.voters() == 2 && p.left():
 			// Of two, the other has said farewell: it cannot take the role again without our vote.
 			s = append(s, Never)
 		}
@@ -209,10 +209,36 @@ func (m *Machine) mandate() Instant {
 		}
 		return Never
 	}
-	if m.active() { // no majority without us
-		return until(m.counted, m.voters()-majority+1)
+	if !m.active() {
+		return end
+	}
+	if m.doubt.on && m.confirmed() >= majority {
+		m.doubt = doubt{}
+	}
+	end = until(m.counted, m.voters()-majority+1) // no majority without us
+	if m.doubt.on {
+		end = min(end, m.doubt.until)
 	}
 	return end
+}
+
+// doubt is raised when the holder hears of a term above its own: another member has had a majority meanwhile, which only a holder whose clock stood still
+// can have missed. Of an even number of voters each could then keep half of them for ever, so now it needs a majority of votes that know of its claim.
+type doubt struct {
+	on    bool
+	until Instant // when it gives the role up
+	floor uint64  // votes must echo more than this
+}
+
+// confirmed counts the votes for this member, its own included, that were given after the doubt was raised.
+func (m *Machine) confirmed() int {
+	n := 1
+	for _, p := range m.others {
+		if p.alive && p.view.Vote == m.cfg.Self && p.echoed > m.doubt.floor {
+			n++
+		}
+	}
+	return n
 }
 
 // keepMandate gives the role up when a majority could form without this member.

@@ -8,7 +8,7 @@
 //	       neither revives the gate nor tells peers that it is open
 //	open   starts a lease
 //	shut   shuts the gate at once
-//	drain  shuts it, but frames may still come in for a while (never out)
+//	drain  shuts it, but frames may still come in for a while; what is forwarded leaves from the NIC's own MAC
 //
 // So the gate cannot differ from what peers hear, no netlink call stands between a decision and its effect,
 // a long ruleset transaction cannot delay a takeover, and when the process or its clock stops, the kernel

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"time"
@@ -63,12 +64,16 @@ func Install(cfg Config) error {
 		return fmt.Errorf("add the lease set: %w", err)
 	}
 	for _, d := range cfg.Devices {
+		nic, err := net.InterfaceByName(d.Name)
+		if err != nil {
+			return fmt.Errorf("install the gate on %s: %w", d.Name, err)
+		}
 		addChain(c, set, d, "in-"+d.Name, nftables.ChainHookIngress, ingress(set, d))
 		vips, elems := vipSet(t, d.Name, d.VIPs)
 		if err := c.AddSet(vips, elems); err != nil {
 			return fmt.Errorf("add the set of the VIPs of %s: %w", d.Name, err)
 		}
-		addChain(c, set, d, "out-"+d.Name, nftables.ChainHookEgress, egress(set, vips, d, cfg))
+		addChain(c, set, d, "out-"+d.Name, nftables.ChainHookEgress, egress(set, vips, d, nic.HardwareAddr, cfg))
 	}
 	if err := c.Flush(); err != nil {
 		return fmt.Errorf("install the gate (does the kernel have nf_tables with netdev egress, 5.16 or newer?): %w", err)

@@ -1,9 +1,13 @@
 package gate
 
 import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
 	"net"
 	"net/netip"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -209,9 +213,52 @@ func TestDrainLetsInButNotOut(t *testing.T) {
 	if b.resolves() {
 		t.Fatal("a draining gate answered ARP")
 	}
+	b.beat(wire.Drain)
+	b.leavesDraining()
 	time.Sleep(testDrain)
 	if b.answers() {
 		t.Fatal("the gate still drains after its time")
+	}
+}
+
+// leavesDraining sends frames from the shared MAC, as a flowtable does for the flows it carries: data leave from the NIC's own MAC, what speaks for the
+// addresses does not leave.
+func (b *bench) leavesDraining() {
+	b.t.Helper()
+	peer := b.neighbour.Raw("vb")
+	defer peer.Close()
+	own := b.gw.MAC("va")
+	frame := func(etherType uint16, body []byte) []byte {
+		f := append(slices.Clone(b.neighbour.MAC("vb")), b.shared[:]...)
+		return append(binary.BigEndian.AppendUint16(f, etherType), append(body, make([]byte, 46)...)...)
+	}
+	ip6 := func(nextHeader, icmpType byte) []byte {
+		h := make([]byte, 41)
+		h[0], h[6], h[40] = 0x60, nextHeader, icmpType
+		return h
+	}
+	for _, f := range [][]byte{
+		frame(0x0806, []byte("ARP")), frame(0x86dd, ip6(58, 136)), frame(0x86dd, ip6(58, 133)), frame(0x88b5, []byte("other")),
+		frame(0x0800, []byte{0x45}), frame(0x86dd, ip6(17, 136)), frame(0x86dd, ip6(58, 129)),
+	} {
+		if _, err := b.conn.WriteTo(f, &packet.Addr{HardwareAddr: f[:6]}); err != nil && !Refused(err) {
+			b.t.Fatal(err)
+		}
+	}
+	var got []string
+	buf := make([]byte, 2000)
+	peer.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+	for {
+		n, _, err := peer.ReadFrom(buf)
+		if err != nil {
+			break
+		}
+		if n == 14+1+46 || n == 14+3+46 || n == 14+5+46 || n == 14+41+46 {
+			got = append(got, fmt.Sprintf("%x from own %v", buf[12:14], bytes.Equal(buf[6:12], own)))
+		}
+	}
+	if want := []string{"0800 from own true", "86dd from own true", "86dd from own true"}; !slices.Equal(got, want) {
+		b.t.Errorf("a draining gate let out %q, want %q", got, want)
 	}
 }
 

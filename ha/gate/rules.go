@@ -21,9 +21,12 @@ const (
 	offEtherType = 12
 	offUDPDst    = 36
 	offARPSender = 28 // sender protocol address
-	offMagic     = wire.OffsetPayload + wire.OffsetMagic
-	offIDs       = wire.OffsetPayload + wire.OffsetIDs
-	offOrder     = wire.OffsetPayload + wire.OffsetOrder
+
+	offNextHeader = 14 + 6 // of IPv6
+	offICMPv6Type = 14 + 40
+	offMagic      = wire.OffsetPayload + wire.OffsetMagic
+	offIDs        = wire.OffsetPayload + wire.OffsetIDs
+	offOrder      = wire.OffsetPayload + wire.OffsetOrder
 )
 
 func ingress(set *nftables.Set, d Device) [][]expr.Any {
@@ -36,8 +39,8 @@ func ingress(set *nftables.Set, d Device) [][]expr.Any {
 	}
 }
 
-// egress are the rules of what leaves. vips holds the IPv4 addresses of the device's VIPs.
-func egress(set, vips *nftables.Set, d Device, cfg Config) [][]expr.Any {
+// egress are the rules of what leaves. vips holds the IPv4 addresses of the device's VIPs; own is the device's own MAC.
+func egress(set, vips *nftables.Set, d Device, own []byte, cfg Config) [][]expr.Any {
 	ours := slices.Concat(
 		match(offEtherDst, []byte{0x11, 0, 0, 0}),
 		match(offUDPDst, binary.BigEndian.AppendUint16(nil, wire.Port)),
@@ -46,16 +49,24 @@ func egress(set, vips *nftables.Set, d Device, cfg Config) [][]expr.Any {
 	)
 	order := func(o wire.Order) []expr.Any { return slices.Concat(ours, match(offOrder, []byte{byte(o)})) }
 	from := match(offEtherSrc, d.Shared[:])
-	return [][]expr.Any{
+	rules := [][]expr.Any{
 		slices.Concat(order(wire.Keep), has(set, keyLease), hasNot(set, keyShut), put(set, keyLease, cfg.Lease), accept()),
 		slices.Concat(order(wire.Keep), drop()),
 		slices.Concat(order(wire.Open), put(set, keyLease, cfg.Lease), accept()),
 		slices.Concat(order(wire.Shut), put(set, keyShut, cfg.Lease), accept()),
 		slices.Concat(order(wire.Drain), put(set, keyDrain, cfg.Drain), put(set, keyShut, cfg.Lease), accept()),
 		slices.Concat(from, has(set, keyLease), hasNot(set, keyShut), accept()),
-		slices.Concat(from, drop()),
-		slices.Concat(match(offEtherType, []byte{0x08, 0x06}), in(vips, offARPSender, 4), drop()),
 	}
+	// What came in while the gate drains is forwarded. A flow of a flowtable leaves by the macvlan, from the shared MAC, which would draw the switches back to
+	// this member: it leaves from the NIC's own. ARP and neighbour discovery (RFC 4861) speak for the addresses and do not leave.
+	draining := slices.Concat(from, has(set, keyDrain))
+	rules = append(rules,
+		slices.Concat(draining, match(offEtherType, []byte{0x08, 0x00}), setSource(own), accept()),
+		slices.Concat(draining, match(offEtherType, []byte{0x86, 0xdd}), match(offNextHeader, []byte{58}), between(offICMPv6Type, 133, 137), drop()),
+		slices.Concat(draining, match(offEtherType, []byte{0x86, 0xdd}), setSource(own), accept()),
+		slices.Concat(from, drop()),
+	)
+	return append(rules, slices.Concat(match(offEtherType, []byte{0x08, 0x06}), in(vips, offARPSender, 4), drop()))
 }
 
 // vipSet is the set of a device's IPv4 VIPs with its elements. With one rule for each of 250 VIPs every frame would pass
@@ -87,6 +98,22 @@ func match(offset uint32, want []byte) []expr.Any {
 	return []expr.Any{
 		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseLLHeader, Offset: offset, Len: uint32(len(want))},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: want},
+	}
+}
+
+// between matches one byte in a range.
+func between(offset uint32, from, to byte) []expr.Any {
+	return []expr.Any{
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseLLHeader, Offset: offset, Len: 1},
+		&expr.Range{Op: expr.CmpOpEq, Register: 1, FromData: []byte{from}, ToData: []byte{to}},
+	}
+}
+
+// setSource rewrites the source MAC.
+func setSource(mac []byte) []expr.Any {
+	return []expr.Any{
+		&expr.Immediate{Register: 1, Data: mac},
+		&expr.Payload{OperationType: expr.PayloadWrite, SourceRegister: 1, Base: expr.PayloadBaseLLHeader, Offset: offEtherSrc, Len: uint32(len(mac))},
 	}
 }
 

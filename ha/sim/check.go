@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"math/bits"
+	"slices"
 	"time"
 
 	"github.com/twinkeep/twinkeep/ha/cluster"
@@ -198,7 +199,7 @@ func (w *World) dual(mask uint8, d time.Duration) {
 	for i, a := range ids {
 		for _, b := range ids[i+1:] {
 			ab, ba := w.deaf(a, b), w.deaf(b, a)
-			if ab && ba && !w.quorum {
+			if (ab && ba || w.drowned()) && !w.quorum {
 				w.apart[a][b], w.apart[b][a] = w.Now.Add(d), w.Now.Add(d)
 				continue
 			}
@@ -220,6 +221,11 @@ func (w *World) dual(mask uint8, d time.Duration) {
 	}
 }
 
+// drowned reports whether so much is lost on every interface that no member can tell the others from dead ones, although a beat gets through at times.
+func (w *World) drowned() bool {
+	return slices.ContainsFunc(w.faults, func(f *Fault) bool { return f.Kind == Loss && f.Interface < 0 && f.Value >= 0.8 })
+}
+
 // thawGrace is for how long a box that woke up with a clock that had stood still may hold what it held: its lease, and with a quorum votes that were given
 // before, which count for up to a dead time less a beat with the lease after them.
 func (w *World) thawGrace() time.Duration {
@@ -231,8 +237,8 @@ func (w *World) thawGrace() time.Duration {
 
 // unwarned reports whether the one of two members that opened its gate first could not know in time that the other, which
 // did not hear it, was about to: no heartbeat that the other sent in the beat before had arrived, or its process stood
-// still, so that it learns of it afterwards, or died with the order to shut in hand; or one of the two is a boot that has never proved to hear the other, which counts for nothing because it
-// may be a recording.
+// still, so that it learns of it afterwards, or died with the order to shut in hand; or nothing that the first one sent since then has arrived either; or one
+// of the two is a boot that has never proved to hear the other, which counts for nothing because it may be a recording.
 func (w *World) unwarned(a, b uint8) bool {
 	first, second := w.Node(a), w.Node(b)
 	if first.took > second.took {
@@ -240,6 +246,9 @@ func (w *World) unwarned(a, b uint8) bool {
 	}
 	ab, ba := w.deaf(first.ID, second.ID), w.deaf(second.ID, first.ID)
 	if (ab || ba) && (first.proven[second.ID] != second.nonce || second.proven[first.ID] != first.nonce) {
+		return true
+	}
+	if path := &w.path[first.ID][second.ID]; ba && path.lost > first.took && path.newest < first.took {
 		return true
 	}
 	herald := second.took.Add(-w.timing.Beat)
@@ -435,12 +444,27 @@ func (w *World) checkSync(n *Node) {
 }
 
 // couldTake reports whether a member that is prepared could have taken the role instead of n, and n known so: it has said that it is prepared for a
-// lease, n has heard it all that time, it knows for as long that nobody holds the role, and it is not quiet because it slept (then the next one's turn
-// comes before its own).
+// lease, n has heard it all that time, as has a majority where one is needed; it knows for as long that nobody holds the role, and it is not quiet because
+// it slept (then the next one's turn comes before its own).
 func (w *World) couldTake(p, n *Node) bool {
-	t, path := &w.timing, &w.path[p.ID][n.ID]
-	return w.Now.Sub(p.prepared) > t.Lease && w.Now.Sub(p.saidAt) < t.Lease && w.Now.Sub(path.newest) < t.Lease && w.Now.Sub(path.lost) > t.Lease &&
-		p.local().Sub(p.Machine.View().Vacant) > t.Lease && w.Now.Sub(p.resume) > t.Dead+t.Beat+t.Lease
+	t := &w.timing
+	if w.Now.Sub(p.prepared) <= t.Lease || w.Now.Sub(p.saidAt) >= t.Lease || p.local().Sub(p.Machine.View().Vacant) <= t.Lease || w.Now.Sub(p.resume) <= t.Dead+t.Beat+t.Lease ||
+		!w.hears(n, p) {
+		return false
+	}
+	voters := 1
+	for _, v := range w.Nodes {
+		if v != p && v.Machine != nil && w.hears(v, p) && w.hears(p, v) {
+			voters++
+		}
+	}
+	return !w.quorum || voters > len(w.Nodes)/2
+}
+
+// hears reports whether a member has received every beat of another for a lease.
+func (w *World) hears(n, from *Node) bool {
+	path := &w.path[from.ID][n.ID]
+	return w.Now.Sub(path.newest) < w.timing.Lease && w.Now.Sub(path.lost) > w.timing.Lease
 }
 
 // checkAnnounced is called when everything that a step asked for has been done.

@@ -29,6 +29,7 @@ const (
 	quorumGo  = "../cluster/quorum.go"
 	echoGo    = "../cluster/echo.go"
 	votesGo   = "../cluster/votes.go"
+	clocksGo  = "../cluster/clocks.go"
 )
 
 var mutations = []mutation{
@@ -53,8 +54,8 @@ var mutations = []mutation{
 	{"no second announcement after a contest", decideGo, "m.announceAgain()", "", "switches point at the loser of a contest"},
 	{"rank ignored", decideGo, "time.Duration(rank)*m.cfg.Timing.Dead", "time.Duration(rank-rank)*m.cfg.Timing.Dead",
 		"all standby members take the role at once"},
-	{"worse active member stays", decideGo, "deaf || h.merit().compare(m.merit()) > 0 {", "deaf {", "two actives for ever"},
-	{"both active members step down", decideGo, "deaf || h.merit().compare(m.merit()) > 0 {", "deaf || true {", "nobody serves after a partition"},
+	{"worse active member stays", decideGo, "deaf || slept || h.merit().compare(m.merit()) > 0 && !m.sleeper(h) {", "deaf || slept {", "two actives for ever"},
+	{"both active members step down", decideGo, "deaf || slept || h.merit().compare(m.merit()) > 0 && !m.sleeper(h) {", "deaf || true {", "nobody serves after a partition"},
 	{"release without yield", machineGo, "m.yieldUntil = m.now.Add(3 * m.cfg.Timing.Dead)", "", "the old active member takes the role back while it is handed over"},
 	{"yielding peers are waited for", decideGo, "!v.Has(wire.Yielding) && ", "", "a planned hand-over takes a dead time"},
 	{"gate not shut when the role ends", machineGo, "m.order, m.orderAt = wire.Shut, m.now", "m.order = wire.NoOrder", "a member that stepped down goes on answering"},
@@ -80,22 +81,32 @@ var mutations = []mutation{
 	{"lock ignored", decideGo, "m.locked == \"\" && ", "", "the role goes back before the operator has looked"},
 	{"lockdown ignored", decideGo, "m.outvoted, m.obeyLockdown, ", "m.outvoted, ", "a member without a licence serves"},
 	{"late shut order forgotten", machineGo, "case ShutLate:\n\t\tm.quietUntil = max(m.quietUntil, m.now.Add(m.cfg.Timing.Lease+ShutMargin))", "case ShutLate:", "it opens a gate that still shuts"},
-	{"deaf standby not noticed", echoGo, "if deaf == nil || vouched", "if true || vouched", "a path that works one way makes two actives"},
+	{"deaf standby not noticed", echoGo, "if i < 0 {", "if i < 0 || true {", "a path that works one way makes two actives"},
 	{"takeover not announced to a holder unheard", echoGo, "if !m.bid.on && !m.lacksHolder() {", "if true {", "a path that works one way makes two actives"},
 	{"holder judged by others ignored", echoGo, "if m.quorum() || m.now.Sub(m.tookAt) < 2*t.Dead {", "if true {", "two actives that do not hear each other go on though others hear both"},
-	{"ceded role not noticed", peerGo, "if b.Has(wire.Ceded) &&", "if false &&", "switches point at the loser"},
+	{"ceded role not noticed", peerGo, "case m.active() && b.Has(wire.Ceded) &&", "case false &&", "switches point at the loser"},
 	{"others' word on the holder ignored", peerGo, "if h := m.peer(p.view.Vote); h != nil && !h.alive && h.id != m.lastHolder {", "if h := m.peer(p.view.Vote); false {", "a member takes the role from a holder that it has never heard"},
 	{"no majority needed to take", quorumGo, "if !m.quorum() {\n\t\treturn Never", "if true {\n\t\treturn Never", "two actives in spite of a witness"},
 	{"no majority needed to keep", quorumGo, "if m.now < m.mandate() {\n\t\treturn", "if true {\n\t\treturn", "an isolated active member goes on beside its successor"},
 	{"half is a majority", quorumGo, "majority := m.voters()/2 + 1", "majority := (m.voters() + 1) / 2", "both halves of a cluster serve"},
-	{"vote given twice", quorumGo, "v.member != 0 || m.now < v.bound || ", "v.member != 0 || ", "two claimants have the same vote"},
-	{"promise forgotten by a restart", quorumGo, "m.now < v.bound || m.now < m.voteFrom {", "m.now < v.bound {", "a voter that restarts votes twice"},
+	{"vote given twice", quorumGo, "if m.now < v.bound && (want", "if false && (want", "two claimants have the same vote"},
+	{"promise forgotten by a restart", quorumGo, "v.member != 0 || m.now < m.voteFrom {", "v.member != 0 {", "a voter that restarts votes twice"},
 	{"votes from before a claim count", quorumGo, "p.echoed > m.voteFloor", "p.echoed > 0", "a vote that was taken back still counts"},
 	{"votes outlive the promise", quorumGo, "return t.Dead - t.Lease - t.Beat }", "return t.Dead + t.Lease }", "the old holder goes on after its voters have turned to another"},
 	{"silent successor keeps the vote", quorumGo, "p := m.peer(m.successorID); m.now < m.yieldUntil && p != nil && p.alive", "p := m.peer(m.successorID); m.now < m.yieldUntil && p != nil", "a storm of heartbeats while the role is handed to a dead member"},
 	{"removed member's farewell counts", votesGo, "m.others = slices.DeleteFunc(m.others, func(o *peer) bool { return o == p })", "", "two members in safety mode both serve after a third was removed"},
 	{"deaf standby votes for the holder", quorumGo, " && (m.heralded == Never || !m.deaf())", "", "the holder learns too late that a standby is deaf"},
 	{"heartbeats leave after the mandate", clBeatGo, "m.lastHold, by = m.now, m.mandate()", "m.lastHold = m.now", "a late heartbeat keeps the gate open too long"},
+	{"successor out of sync waited for", decideGo, "case m.passedOver(m.peer(chosen)):", "case false:", "a member out of sync takes the role past one in sync"},
+	{"successor out of sync keeps its votes", quorumGo, " || m.passedOver(p):", ":", "a member out of sync takes the role past one in sync"},
+	{"promise given to a bidder again", quorumGo, " && (want != v.to || m.holder() == nil || want != m.holder().id) {", " && want != v.to {", "a member out of sync takes the role past one in sync"},
+	{"old echo taken for life", peerGo, "if sent.Sub(from.echoSent) >= m.now.Sub(from.echoAt)/2 {", "if true {", "a path that works one way makes two actives"},
+	{"half the votes after another's term", quorumGo, "if m.doubt.on {", "if false {", "two halves of a cluster serve after a clock stood still"},
+	{"sleeper does not know", clocksGo, "return m.now.Sub(p.clocks.leapt) < m.cfg.Timing.Dead", "return false", "connections break after a virtual machine was paused"},
+	{"sleeper by any term", clocksGo, "m.tookTerm > p.view.Term", "m.term > p.view.Term", "two actives raise their terms past each other"},
+	{"silent heir forgotten", echoGo, "!o.alive && o.lastOn >= 0", "false && o.lastOn >= 0", "a path that works one way makes two actives"},
+	{"vacancy counted from an older one", peerGo, "m.vacant = m.now // the role has been vacant since now only", "", "a member out of sync takes the role past one in sync"},
+	{"higher term not announced", peerGo, "m.announceAgain()\n\t\t\t// A member that starts", "// A member that starts", "switches point at a member that died in a contest"},
 }
 
 // survivors are mutations that no history can find, and why they are no defects by themselves.
@@ -106,10 +117,21 @@ var survivors = map[string]string{
 	"no second announcement after a contest": "a contest begins with hearing the other again or with a takeover, and the announcements started then go on for seconds",
 	"vote given twice":                       "a claimant that has heard of the hand-over is bound by the same promise itself (mayClaim), and one that has not waits for a dead time of silence, as long as the promise",
 	"successor passes a bid":                 "whoever bids has heard nobody vouch for the holder for a dead time; the holder would have to be heard again and to give the role away within the flight of the bid's echo",
+	"promise given to a bidder again":        "a successor out of sync bids two dead times after the hand-over, when the votes have been free for one (decideResting)",
+	"ceded role not noticed":                 "whoever held the role beside the winner did so with a term above it, or in a contest that the winner saw; both make it announce again",
 	"yielding peers are waited for":          "the successor that the beats name goes first whatever its rank",
 }
 
 var found = regexp.MustCompile(`(?m)(invariant \d: .*|^\s*--- FAIL: \S+|panic: .*)`)
+
+// TestMutationsApply keeps the list in step with the code.
+func TestMutationsApply(t *testing.T) {
+	for _, m := range mutations {
+		if code, err := os.ReadFile(m.file); err != nil || strings.Count(string(code), m.old) != 1 {
+			t.Errorf("%s: %s does not contain %q once (%v)", m.name, m.file, m.old, err)
+		}
+	}
+}
 
 // TestMutations builds this package once for every defect, with the defect put in by an overlay, and lets stories and
 // histories look for it.

@@ -23,7 +23,7 @@ import (
 )
 
 // pairTiming is long: two machines under emulation share a busy host, and nothing here depends on how fast a failure is seen.
-const pairTiming = "{beat: 200ms, lease: 2500ms, dead: 4s, silence: 5s}"
+const pairTiming = "{beat: 200ms, lease: 2500ms, dead: 4s, silence: 8s}"
 
 // pairQuick leaves a trial time to come in sync on a busy host.
 const pairQuick = "twinkeep.journal=console twinkeep.trial.healthy=3s twinkeep.trial.limit=6m"

@@ -57,6 +57,19 @@ func openStage(ctx context.Context, l *Lab) (_ *stage, err error) {
 	return s, err
 }
 
+// connected waits until the TCP connection has carried a message, and reports on it.
+func (s *stage) connected(ctx context.Context) (t probe.TCPReport, err error) {
+	for t.Received == 0 {
+		if t, err = s.host.TCPReport(ctx, s.tcp.Handle); err != nil {
+			return t, err
+		}
+		if err := pause(ctx, 50*time.Millisecond); err != nil {
+			return t, fmt.Errorf("no TCP connection between host and server: %w (last error %q)", err, t.LastError)
+		}
+	}
+	return t, nil
+}
+
 // close ends probes and askers.
 func (s *stage) close(ctx context.Context) error {
 	closeAskers(s.askers)

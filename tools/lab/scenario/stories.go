@@ -116,8 +116,8 @@ func (s *stage) act(ctx context.Context, t *Telling) (err error) {
 			return fmt.Errorf("before the story: %w", err)
 		}
 	}
-	if t.TCP[0], err = s.host.TCPReport(ctx, s.tcp.Handle); err != nil {
-		return err
+	if t.TCP[0], err = s.connected(ctx); err != nil {
+		return fmt.Errorf("before the story: %w", err)
 	}
 	t.Before, t.Begin = s.shown(ctx), time.Now()
 	s.Progress("    %s", t.Before)

@@ -12,7 +12,7 @@ const WitnessAddress = "203.0.113.9"
 
 // QuorumTiming is the timing where the role needs a majority: votes outlive a stall of a busy machine under test by
 // dead - lease - beat.
-const QuorumTiming = "{beat: 20ms, lease: 150ms, dead: 500ms, silence: 800ms}"
+const QuorumTiming = "{beat: 20ms, lease: 150ms, dead: 500ms, silence: 1s}"
 
 // Extend adds lines to the cluster section of every member's node file.
 func (p *Pair) Extend(lines ...string) {
