@@ -207,6 +207,9 @@ func (c *Client) UnregisterDevice(ctx context.Context, name string) (string, err
 // ReloadHA makes had read the node file again.
 func (c *Client) ReloadHA(ctx context.Context) (string, error) { return c.order(ctx, "/v1/reload") }
 
+// AdaptHA makes had take in what is in force while it runs: VIPs and priorities. With an error it needs ReloadHA for that.
+func (c *Client) AdaptHA(ctx context.Context) (string, error) { return c.order(ctx, "/v1/adapt") }
+
 func (c *Client) order(ctx context.Context, path string) (string, error) {
 	var m Message
 	err := c.call(ctx, HadSocket, http.MethodPost, path, nil, &m)

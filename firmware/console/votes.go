@@ -69,7 +69,11 @@ func writeVotes(w io.Writer, s member.Status) {
 	}
 	for _, p := range s.Peers {
 		if p.Differs != "" {
-			fmt.Fprintf(w, "Differs:     node file of %s: %s\n", p.Name, p.Differs)
+			what := "node file"
+			if s.Policy.Revision != 0 || p.Policy.Revision != 0 {
+				what = "policy"
+			}
+			fmt.Fprintf(w, "Differs:     %s of %s: %s\n", what, p.Name, p.Differs)
 		}
 	}
 	for _, p := range s.Witnesses {

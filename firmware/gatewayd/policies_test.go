@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/twinkeep/twinkeep/firmware/node"
 	"github.com/twinkeep/twinkeep/firmware/policy/sign"
@@ -113,17 +112,8 @@ func TestClosedRules(t *testing.T) {
 	}
 }
 
-func TestSeenByHA(t *testing.T) {
-	a, b := parseNode(t, memberFile), parseNode(t, memberFile)
-	b.Interfaces[0].Zone, b.Cluster.Name = "dmz", "other"
-	if seenByHA(a) != seenByHA(b) {
-		t.Error("a zone or a name makes had start anew")
-	}
-	b.Cluster.Timing.Beat += time.Millisecond
-	if seenByHA(a) == seenByHA(b) {
-		t.Error("other times do not reach had")
-	}
-	if ids := memberIDs(a); !slices.Equal(ids, []uint8{1, 2}) {
+func TestMemberIDs(t *testing.T) {
+	if ids := memberIDs(parseNode(t, memberFile)); !slices.Equal(ids, []uint8{1, 2}) {
 		t.Errorf("members %v", ids)
 	}
 }

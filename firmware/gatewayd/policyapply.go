@@ -3,7 +3,6 @@ package gatewayd
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/twinkeep/twinkeep/firmware/node"
 	"github.com/twinkeep/twinkeep/firmware/policy"
+	"github.com/twinkeep/twinkeep/firmware/policy/artifact"
 	"github.com/twinkeep/twinkeep/firmware/ruleset"
 	"github.com/twinkeep/twinkeep/firmware/ruleset/rules"
 )
@@ -229,11 +229,13 @@ func (p *policies) anew() {
 	}
 }
 
-// restart is a wish that had starts anew.
+// restart is a wish that had takes in other settings.
 type restart struct {
 	wanted bool
-	apart  bool // members with the old settings and with the new ones do not judge each other well: all restart at once
+	soft   bool // it can while it runs
+	apart  bool // members with the old settings and with the new ones must not meet: all restart at once
 	since  time.Duration
+	from   artifact.Ref // what had was told before the change
 }
 
 // changed compares what had runs by with what it is to run by.
@@ -247,12 +249,13 @@ func (p *policies) changed(n *node.Node) {
 	if n != p.local {
 		p.member = n
 	}
-	if p.inForce.Boot != "" && seenByHA(before) != seenByHA(n) {
+	if p.inForce.Boot != "" && !node.SameHA(before, n) {
+		soft := node.SameHAButVIPs(before, n)
+		p.restart.soft = soft && (p.restart.soft || !p.restart.wanted)
 		b, a := before.Cluster, n.Cluster
-		p.restart.apart = p.restart.apart || b.Timing != a.Timing || b.Mode != a.Mode || b.Safety != a.Safety || b.Lock != a.Lock ||
-			!reflect.DeepEqual(b.Members, a.Members) || !reflect.DeepEqual(b.Witnesses, a.Witnesses)
+		p.restart.apart = p.restart.apart || !soft && !node.Mixable(b, a)
 		if !p.restart.wanted {
-			p.restart.wanted, p.restart.since = true, uptime()
+			p.restart.wanted, p.restart.since, p.restart.from = true, uptime(), p.runs
 		}
 		if p.restart.apart {
 			p.unsure = max(p.unsure, listenFor(b.Timing), listenFor(a.Timing))
@@ -260,21 +263,6 @@ func (p *policies) changed(n *node.Node) {
 	}
 	p.write()
 	poke(p.look)
-}
-
-// seenByHA is what had and statesyncd read of a node, to be compared.
-func seenByHA(n *node.Node) string {
-	c := *n.Cluster
-	c.Name, c.KeyFile = "", ""
-	nics := slices.Clone(n.Interfaces)
-	for i := range nics {
-		nics[i].Zone, nics[i].VIPsOutside = "", false
-	}
-	data, err := json.Marshal(node.Node{Cluster: &c, Interfaces: nics})
-	if err != nil {
-		return err.Error() // plain values: it does not happen
-	}
-	return string(data)
 }
 
 // write leaves what is in force for the other daemons. mu is held.

@@ -13,6 +13,7 @@ import (
 	"github.com/twinkeep/twinkeep/firmware/policy"
 	"github.com/twinkeep/twinkeep/firmware/policy/artifact"
 	"github.com/twinkeep/twinkeep/firmware/policy/fetch"
+	"github.com/twinkeep/twinkeep/firmware/policy/install"
 	"github.com/twinkeep/twinkeep/firmware/policy/standing"
 	"github.com/twinkeep/twinkeep/ha/member"
 )
@@ -25,6 +26,11 @@ const (
 	// rollPatience is for how long the active member waits for a standby to hand over to, before its had starts anew.
 	rollPatience = 20 * time.Second
 	rollFirst    = time.Second
+	// tellPatience is for how long the restart waits for the policy that asks for it to be in force by the disk, too: had
+	// tells the others of it first, and begins with it. A change by the node file has none.
+	tellPatience = time.Second
+	// adaptPatience is for how long had may take to take in other settings while it runs.
+	adaptPatience = 3 * time.Second
 )
 
 // watching tells had and the other daemons what this member runs and whether it may hold the role, until ctx ends.
@@ -52,6 +58,23 @@ type watch struct {
 	attempts int
 	world    string // what the others ran at the last recovery
 	syncAt   time.Duration
+	recalled bool          // the machine knows what the disk has about a missed policy
+	keepAt   time.Duration // no further attempt to write that before
+}
+
+// keepPause is how long a disk that refused is left alone.
+const keepPause = 10 * time.Second
+
+// remember keeps on the disk what this member has missed: after a restart, with nobody there, it must not serve by what it
+// has as if it were the newest.
+func (p *policies) remember(w *watch, now time.Duration, missed install.Missed) {
+	if p.node == nil || now < w.keepAt {
+		return
+	}
+	if err := p.node.Miss(missed); err != nil {
+		w.keepAt = now + keepPause
+		p.d.Log.Printf("policy: that this member has missed one is not kept: %v", err)
+	}
 }
 
 // tick looks once.
@@ -70,13 +93,20 @@ func (p *policies) tick(ctx context.Context, w *watch) {
 	}
 	p.deaf = status.ConfigError != "" || status.State == "INIT" || time.Duration(status.StateSince) > now-p.ordered
 	p.ha = status
+	if !w.recalled && p.node != nil {
+		w.recalled = true
+		r := p.node.Record().Missed
+		p.machine.Recall(standing.Mark{Revision: r.Revision, Digest: r.Digest}, r.Who)
+	}
 	v := p.machine.Step(p.input(now, ref))
+	missed, who := p.machine.Missed()
 	p.verdict = v
 	p.runs = ref
 	p.write()
 	restart := p.dueRestart(now)
 	p.mu.Unlock()
 
+	p.remember(w, now, install.Missed{Revision: missed.Revision, Digest: missed.Digest, Who: who})
 	if v != w.verdict && v.Why != w.verdict.Why {
 		if v.Eligible {
 			p.d.Log.Printf("policy: this member may hold the role: %s", ref)
@@ -89,8 +119,9 @@ func (p *policies) tick(ctx context.Context, w *watch) {
 		p.tell(ctx, v, ref)
 	}
 	if restart {
-		p.restartHA(ctx)
-		w.syncAt = now + 2*time.Second // had's hand-over asks it first
+		if p.restartHA(ctx) {
+			w.syncAt = now + 2*time.Second // had's hand-over asks it first
+		}
 	}
 	if w.syncAt != 0 && now >= w.syncAt {
 		w.syncAt = 0
@@ -162,10 +193,10 @@ func (p *policies) tell(ctx context.Context, v standing.Verdict, ref artifact.Re
 // somebody to hand over to, unless all must. mu is held.
 func (p *policies) dueRestart(now time.Duration) bool {
 	r := p.restart
-	if !r.wanted {
+	if !r.wanted || r.from == p.runs && now-r.since < tellPatience {
 		return false
 	}
-	if !r.apart && holds(p.ha.State) && now-r.since < rollPatience {
+	if !r.apart && !r.soft && holds(p.ha.State) && now-r.since < rollPatience {
 		ready := false
 		ours := markOf(p.runs)
 		for _, q := range p.ha.Peers {
@@ -178,9 +209,24 @@ func (p *policies) dueRestart(now time.Duration) bool {
 	return true
 }
 
-// restartHA makes had start anew, with what is in force.
-func (p *policies) restartHA(ctx context.Context) {
+// restartHA makes had take in what is in force, and reports whether it starts anew for that.
+func (p *policies) restartHA(ctx context.Context) bool {
 	p.mu.Lock()
+	if p.restart.soft {
+		p.restart = restart{}
+		p.mu.Unlock()
+		ctx, cancel := context.WithTimeout(ctx, adaptPatience)
+		defer cancel()
+		said, err := p.client.AdaptHA(ctx)
+		if err != nil {
+			said = err.Error()
+			p.mu.Lock()
+			p.restart = restart{wanted: true, since: uptime()} // one member after the other
+			p.mu.Unlock()
+		}
+		p.d.Log.Printf("policy: other HA settings: %s", said)
+		return false
+	}
 	apart, listen := p.restart.apart, p.unsure
 	p.restart, p.unsure = restart{}, 0
 	p.ordered = uptime()
@@ -192,6 +238,7 @@ func (p *policies) restartHA(ctx context.Context) {
 	if _, err := p.client.ReloadHA(ctx); err != nil {
 		p.d.Log.Printf("policy: %v; had reads them when it starts", err)
 	}
+	return true
 }
 
 // listenFor is for how long heartbeats of a timing must be listened for.

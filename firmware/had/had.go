@@ -40,6 +40,8 @@ type daemon struct {
 	reload chan struct{}
 	sync   syncWatch
 
+	adapting sync.Mutex // one change at a time
+
 	mu      sync.Mutex
 	member  *member.Member // nil without a usable node file
 	node    *node.Node     // nil without a readable node file
@@ -205,7 +207,7 @@ func (d *daemon) handler() http.Handler {
 	mux.HandleFunc("POST /v1/priority", d.order(priority))
 	mux.HandleFunc("POST /v1/remove", d.order(remove))
 	mux.HandleFunc("POST /v1/sync", d.order(d.sync.report))
-	mux.HandleFunc("POST /v1/policy", d.order(setPolicy))
+	mux.HandleFunc("POST /v1/policy", d.order(d.setPolicy))
 	mux.HandleFunc("GET /v1/changes", func(w http.ResponseWriter, _ *http.Request) {
 		changes := []member.Change{}
 		var err error
@@ -214,6 +216,7 @@ func (d *daemon) handler() http.Handler {
 		}
 		api.Reply(w, changes, err)
 	})
+	mux.HandleFunc("POST /v1/adapt", d.order(d.adapt))
 	mux.HandleFunc("POST /v1/reload", func(w http.ResponseWriter, _ *http.Request) {
 		d.askReload()
 		api.Reply(w, api.Message{Message: "reading the node file again; see 'ha'"}, nil)

@@ -33,7 +33,7 @@ func policyOf(revision uint64, digest string) cluster.Policy {
 }
 
 // setPolicy takes in which policy this member runs.
-func setPolicy(m *member.Member, r *http.Request) (member.Reply, error) {
+func (d *daemon) setPolicy(m *member.Member, r *http.Request) (member.Reply, error) {
 	var p api.Policy
 	if err := body(r, &p); err != nil {
 		return member.Reply{}, err
@@ -42,5 +42,12 @@ func setPolicy(m *member.Member, r *http.Request) (member.Reply, error) {
 	if policy == (cluster.Policy{}) && p != (api.Policy{}) {
 		return member.Reply{}, &api.Error{Status: http.StatusBadRequest, Message: fmt.Sprintf("policy revision %d, digest %.80q: want both, or none", p.Revision, p.Digest)}
 	}
-	return m.SetPolicy(policy)
+	return m.SetPolicy(policy, d.otherSettings())
+}
+
+// otherSettings reports whether what is in force changes what this member runs by.
+func (d *daemon) otherSettings() bool {
+	_, running, _ := d.current()
+	next, _, err := d.load()
+	return err == nil && running != nil && running.Cluster != nil && next.Cluster != nil && !node.SameHA(running, next)
 }

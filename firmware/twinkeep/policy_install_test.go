@@ -3,7 +3,6 @@ package main
 import (
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -208,35 +207,6 @@ func TestPolicyRestarts(t *testing.T) {
 		s := p.B.Status()
 		return s.State == "STANDBY" && s.Policy.Revision == 1
 	})
-}
-
-// TestPolicyChangesHA: other addresses are taken in one after the other, with a hand-over; other times by all at once.
-func TestPolicyChangesHA(t *testing.T) {
-	p := installed(t)
-	stop := p.Watch()
-	more := strings.Replace(document(""), "vips: ["+pair.LANVIP+"]", "vips: ["+pair.LANVIP+", 10.1.0.4]", 1)
-	operate(t, p.A, true, "policy", "install", p.sign(2, more))
-	p.Wait("the new VIP on both", func() bool {
-		return len(p.A.Status().VIPs) == 3 && len(p.B.Status().VIPs) == 3
-	})
-	p.waitRuns(2, p.A, p.B)
-	p.Wait("an active member", func() bool { return p.B.Status().State == "ACTIVE" })
-	p.ClientNS.Run("ping", "-c1", "-W2", "10.1.0.4")
-	onlyOwners(t, stop(), "a", "b")
-
-	stop = p.Watch()
-	slower := strings.Replace(more, pair.Timing, "{beat: 40ms, lease: 300ms, dead: 500ms, silence: 1s}", 1)
-	operate(t, p.A, true, "policy", "install", p.sign(3, slower))
-	p.Wait("the new times on both", func() bool {
-		return time.Duration(p.A.Status().Timing.Dead) == 500*time.Millisecond && time.Duration(p.B.Status().Timing.Dead) == 500*time.Millisecond
-	})
-	p.waitRuns(3, p.A, p.B)
-	p.Wait("traffic", p.Reachable)
-	owners := pair.Owners(stop())
-	if len(owners) > 3 || len(slices.Compact(owners)) != len(owners) {
-		t.Errorf("the shared MAC went to and fro: %v", owners)
-	}
-	p.makeActive()
 }
 
 // TestPolicyFromNodeFile: a pair that runs by its node files is brought under a policy, one member after the other.

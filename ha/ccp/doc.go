@@ -28,7 +28,7 @@
 //	 10   2 random ID, the same in request and reply (cpha.random_id)
 //	 12   2 member ID of the sender, 1..8 (cpha.src_id)
 //	 14   2 member ID of the receiver, 0 for everyone (cpha.dst_id)
-//	 16   2 policy ID (cpha.policy_id)
+//	 16   2 policy ID, see [PolicyID] (cpha.policy_id)
 //	 18   2 zero (cpha.filler)
 //	 20   m message
 //	      t trailer
@@ -63,7 +63,7 @@
 //	 12   h member ID of each bucket
 //	8 LB_CONFIRM
 //	  0   8 slot, member ID and seed of the LB_CONF that is agreed to
-//	9 POLICY_CHANGE
+//	9 POLICY_CHANGE; the policy is that of the header
 //	  0   4 status: 1 new policy, 2 new policy that changes the cluster, 3 ready to change (cpha.status)
 //	10 SYNC
 //	  0   2 d, length of the data, 0..900

@@ -45,7 +45,7 @@ type Packet struct {
 	RandomID uint16
 	// Source is the sender's member ID, Destination the receiver's or [Everyone].
 	Source, Destination uint8
-	// PolicyID identifies the policy the sender runs: the low bits of its revision.
+	// PolicyID identifies the policy the sender runs, see [PolicyID].
 	PolicyID uint16
 	// Message must not be nil.
 	Message Message
@@ -54,6 +54,15 @@ type Packet struct {
 	Nonce, Seq uint64
 	// Extension is the area of fields this version does not know, as received.
 	Extension []byte
+}
+
+// PolicyID is what the header says of a policy: its revision up to 65535, and from there on 1..65535 again, so that 0 is
+// always none. It is for whoever reads a capture; who runs the same policy is told by the digests in heartbeats.
+func PolicyID(revision uint64) uint16 {
+	if revision == 0 {
+		return 0
+	}
+	return uint16((revision-1)%math.MaxUint16 + 1)
 }
 
 // Append appends the packet without its tag to dst. It writes what it is told: what is over a limit of this

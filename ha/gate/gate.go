@@ -69,16 +69,31 @@ func Install(cfg Config) error {
 			return fmt.Errorf("install the gate on %s: %w", d.Name, err)
 		}
 		addChain(c, set, d, "in-"+d.Name, nftables.ChainHookIngress, ingress(set, d))
-		vips, elems := vipSet(t, d)
-		if vips != nil {
-			if err := c.AddSet(vips, elems); err != nil {
-				return fmt.Errorf("add the set of the VIPs of %s: %w", d.Name, err)
-			}
+		vips, elems := vipSet(t, d.Name, d.VIPs)
+		if err := c.AddSet(vips, elems); err != nil {
+			return fmt.Errorf("add the set of the VIPs of %s: %w", d.Name, err)
 		}
 		addChain(c, set, d, "out-"+d.Name, nftables.ChainHookEgress, egress(set, vips, d, nic.HardwareAddr, cfg))
 	}
 	if err := c.Flush(); err != nil {
 		return fmt.Errorf("install the gate (does the kernel have nf_tables with netdev egress, 5.16 or newer?): %w", err)
+	}
+	return nil
+}
+
+// SetVIPs changes the VIPs behind a device of the installed gate, in one transaction. Whether it is open stays as it is.
+func SetVIPs(device string, vips []netip.Addr) error {
+	c, err := nftables.New()
+	if err != nil {
+		return fmt.Errorf("open netlink for the gate: %w", err)
+	}
+	set, elems := vipSet(leaseSet().Table, device, vips)
+	c.FlushSet(set)
+	if err := c.SetAddElements(set, elems); err != nil {
+		return fmt.Errorf("set the VIPs of %s in the gate: %w", device, err)
+	}
+	if err := c.Flush(); err != nil {
+		return fmt.Errorf("set the VIPs of %s in the gate: %w", device, err)
 	}
 	return nil
 }

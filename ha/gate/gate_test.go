@@ -301,3 +301,47 @@ func TestVIPOnlyFromTheSharedMAC(t *testing.T) {
 		}
 	}
 }
+
+// TestSetVIPs: other VIPs change neither an open gate nor a shut one; what the NIC's own MAC may say of an address follows.
+func TestSetVIPs(t *testing.T) {
+	b := newBench(t)
+	list := func() string { return b.gw.Run("nft", "list", "set", "netdev", Table, "vips-va") }
+	set := func(addrs ...string) {
+		t.Helper()
+		var vips []netip.Addr
+		for _, a := range addrs {
+			vips = append(vips, netip.MustParseAddr(a))
+		}
+		var err error
+		b.gw.Do(func() { err = SetVIPs("va", vips) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range addrs {
+			if netip.MustParseAddr(a).Is4() && !strings.Contains(list(), a) {
+				t.Errorf("%s is not in the gate:\n%s", a, list())
+			}
+		}
+	}
+	set("10.9.0.1", "10.9.0.7", "fd00::1")
+	if b.state().Open || b.answers() {
+		t.Fatal("other VIPs opened the gate")
+	}
+	b.beat(wire.Open)
+	set("10.9.0.1", "10.9.0.8")
+	if !b.state().Open || !b.answers() {
+		t.Error("other VIPs shut the gate")
+	}
+	if strings.Contains(list(), "10.9.0.7") {
+		t.Errorf("a VIP that is gone is in the gate:\n%s", list())
+	}
+	set()
+	if strings.Contains(list(), "10.9.0") {
+		t.Errorf("without VIPs:\n%s", list())
+	}
+	b.gw.Do(func() {
+		if err := SetVIPs("none", nil); err == nil {
+			t.Error("VIPs of a device that has no gate were taken")
+		}
+	})
+}

@@ -2,6 +2,7 @@ package gate
 
 import (
 	"encoding/binary"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -38,7 +39,7 @@ func ingress(set *nftables.Set, d Device) [][]expr.Any {
 	}
 }
 
-// egress are the rules of what leaves. vips holds the IPv4 addresses of the device's VIPs, nil without any; own is the device's own MAC.
+// egress are the rules of what leaves. vips holds the IPv4 addresses of the device's VIPs; own is the device's own MAC.
 func egress(set, vips *nftables.Set, d Device, own []byte, cfg Config) [][]expr.Any {
 	ours := slices.Concat(
 		match(offEtherDst, []byte{0x11, 0, 0, 0}),
@@ -65,25 +66,19 @@ func egress(set, vips *nftables.Set, d Device, own []byte, cfg Config) [][]expr.
 		slices.Concat(draining, match(offEtherType, []byte{0x86, 0xdd}), setSource(own), accept()),
 		slices.Concat(from, drop()),
 	)
-	if vips != nil {
-		rules = append(rules, slices.Concat(match(offEtherType, []byte{0x08, 0x06}), in(vips, offARPSender, 4), drop()))
-	}
-	return rules
+	return append(rules, slices.Concat(match(offEtherType, []byte{0x08, 0x06}), in(vips, offARPSender, 4), drop()))
 }
 
-// vipSet is the set of a device's IPv4 VIPs with its elements, nil without any. With one rule for each of 250 VIPs every
-// frame would pass them all.
-func vipSet(t *nftables.Table, d Device) (*nftables.Set, []nftables.SetElement) {
+// vipSet is the set of a device's IPv4 VIPs with its elements. With one rule for each of 250 VIPs every frame would pass
+// them all.
+func vipSet(t *nftables.Table, device string, vips []netip.Addr) (*nftables.Set, []nftables.SetElement) {
 	var elems []nftables.SetElement
-	for _, v := range d.VIPs {
+	for _, v := range vips {
 		if v.Is4() {
 			elems = append(elems, nftables.SetElement{Key: v.AsSlice()})
 		}
 	}
-	if len(elems) == 0 {
-		return nil, nil
-	}
-	return &nftables.Set{Table: t, Name: "vips-" + d.Name, KeyType: nftables.TypeIPAddr, Constant: true}, elems
+	return &nftables.Set{Table: t, Name: "vips-" + device, KeyType: nftables.TypeIPAddr}, elems
 }
 
 // Heartbeats that may come in on one NIC, in frames a second and at once. Seven peers at the fastest timing send

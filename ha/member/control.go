@@ -44,6 +44,7 @@ func (m *Member) newSpeaker() (*speaker.Speaker, error) {
 	c := speaker.Config{
 		Cluster: m.cfg.ClusterID, Self: m.cfg.Self, Key: m.cfg.Key, Mode: ccp.ActiveUp,
 		Silence: max(leastSilence, 4*m.cfg.Timing.Dead), Look: m.look, Event: m.event,
+		Policy: m.cfg.Policy.Revision,
 	}
 	if m.cfg.Mode == cluster.PrimaryUp {
 		c.Mode = ccp.PrimaryUp

@@ -3,6 +3,7 @@ package member
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"time"
 
 	"github.com/twinkeep/twinkeep/ha/cluster"
@@ -31,9 +32,14 @@ type double struct{ seen, logged cluster.Instant }
 func (m *Member) watchClaims(p *portState) {
 	shared := wire.SharedMAC(p.NN, m.cfg.ClusterID)
 	for {
-		c, err := vip.OpenClaims(p.Device, shared, p.Address.Addr(), p.VIPs)
+		var vips []netip.Addr
+		if !m.do(func() { vips = p.VIPs }) {
+			return
+		}
+		c, err := vip.OpenClaims(p.Device, shared, p.Address.Addr(), vips)
 		if err == nil {
 			gone := make(chan struct{})
+			m.do(func() { p.claims = c })
 			go m.askClaims(c, gone)
 			for {
 				claim, foreign, err := c.Receive()
@@ -46,6 +52,7 @@ func (m *Member) watchClaims(p *portState) {
 				time.Sleep(time.Second / claimRate) // the rest waits in the socket, or is dropped there
 			}
 			close(gone)
+			m.do(func() { p.claims = nil })
 			c.Close()
 		}
 		select {

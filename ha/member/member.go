@@ -111,6 +111,7 @@ type portState struct {
 	vipErr      string
 	unmonitored bool // by the operator
 	doubles     doubles
+	claims      *vip.Claims                        // open, of watchClaims
 	origins     [cluster.MaxMembers + 1]netip.Addr // of heartbeats, by member ID
 	sent        uint64
 	failed      uint64
@@ -269,9 +270,7 @@ func (m *Member) Run(ctx context.Context) error {
 		go m.travel(p)
 	}
 	for _, p := range m.ports {
-		if p.Address.Addr().Is4() || len(p.VIPs) > 0 {
-			go m.watchClaims(p)
-		}
+		go m.watchClaims(p)
 	}
 	for _, d := range m.cfg.Devices {
 		m.step(d)

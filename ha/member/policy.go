@@ -8,8 +8,15 @@ import (
 	"github.com/twinkeep/twinkeep/ha/wire"
 )
 
-// SetPolicy says which policy this member runs, for its heartbeats.
-func (m *Member) SetPolicy(p cluster.Policy) (cluster.Reply, error) { return m.ask(p) }
+// SetPolicy says which policy this member runs, for its heartbeats and for CCP. ha: the policy changes the cluster's own
+// settings, which another life of this member takes in.
+func (m *Member) SetPolicy(p cluster.Policy, ha bool) (cluster.Reply, error) {
+	r, err := m.ask(p)
+	if err == nil && m.ccp != nil {
+		m.ccp.SetPolicy(p.Revision, ha)
+	}
+	return r, err
+}
 
 func policyStatus(p cluster.Policy) PolicyStatus {
 	if p == (cluster.Policy{}) {

@@ -13,7 +13,7 @@ import (
 )
 
 // The extension area of a heartbeat holds fields of one byte type, one byte length, and the value; a type that is not
-// known is skipped. Ours tells the settings in which the node files of all members must agree, so that a difference has
+// known is skipped. Ours tells the settings in which all members must agree, by their node files or by the policy, so that a difference has
 // a name:
 //
 //	type 1, length 27 or more: what follows is for later versions
@@ -156,7 +156,7 @@ func (a settings) differ(b settings) string {
 	return strings.Join(out, "; ")
 }
 
-// differences is what the others' node files say other than ours, by ID.
+// differences is what the others run by other than we, by ID.
 type differences [cluster.MaxID + 1]struct {
 	said   string
 	logged cluster.Instant
@@ -189,13 +189,33 @@ func (m *Member) compare(b *wire.Beat) {
 		return
 	}
 	d.said, d.logged = said, now
+	l := cluster.Log{Severity: cluster.Warning, Name: evDiffers}
 	if said == "" {
-		m.event(cluster.Log{Severity: cluster.Notice, Name: evDiffers, Text: fmt.Sprintf("the node files of %s and of this member agree again", m.name(b.Member))})
-		return
+		l.Severity = cluster.Notice
 	}
-	m.event(cluster.Log{Severity: cluster.Warning, Name: evDiffers,
-		Text: fmt.Sprintf("the node file of %s differs: %s; make them equal with 'node edit'", m.name(b.Member), said)})
+	theirPolicy := cluster.Policy{Revision: b.PolicyRevision, Digest: b.PolicyDigest}
+	l.Text = differsText(m.name(b.Member), said, m.machine.View().Policy, theirPolicy)
+	m.event(l)
 }
 
-// evDiffers is the event of a node file that differs.
+// differsText says that a member's settings differ, or with nothing said that they do no more, and what they come from: the
+// node files, or the policies that are in force.
+func differsText(name, said string, ours, theirs cluster.Policy) string {
+	none := cluster.Policy{}
+	switch {
+	case ours == none && theirs == none && said == "":
+		return fmt.Sprintf("the node files of %s and of this member agree again", name)
+	case ours == none && theirs == none:
+		return fmt.Sprintf("the node file of %s differs: %s; make them equal with 'node edit'", name, said)
+	case said == "":
+		return fmt.Sprintf("%s and this member run by the same settings again", name)
+	case ours == theirs:
+		return fmt.Sprintf("%s runs by other settings: %s; both run %s, which one of them has not taken in yet", name, said, ours)
+	case ours == none || theirs == none:
+		return fmt.Sprintf("%s runs by other settings: %s; %s runs there, %s here; see 'policy status' on both", name, said, theirs, ours)
+	}
+	return fmt.Sprintf("%s runs by another policy: %s; %s runs there, %s here; see 'policy status' on both", name, said, theirs, ours)
+}
+
+// evDiffers is the event of settings that differ.
 const evDiffers = "configuration_differs"

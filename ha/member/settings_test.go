@@ -67,6 +67,28 @@ func TestSettingsDiffer(t *testing.T) {
 	}
 }
 
+// TestDiffersText: an operator is sent to what the settings come from.
+func TestDiffersText(t *testing.T) {
+	none, one, two := cluster.Policy{}, cluster.Policy{Revision: 1, Digest: 0x11}, cluster.Policy{Revision: 2, Digest: 0x22}
+	const said = "lock true here, false there"
+	for _, c := range []struct {
+		said         string
+		ours, theirs cluster.Policy
+		want         string
+	}{
+		{said, none, none, "the node file of b differs: lock true here, false there; make them equal with 'node edit'"},
+		{"", none, none, "the node files of b and of this member agree again"},
+		{said, one, two, "b runs by another policy: lock true here, false there; policy revision 2 (0000000000000022) runs there, policy revision 1 (0000000000000011) here; see 'policy status' on both"},
+		{said, one, one, "b runs by other settings: lock true here, false there; both run policy revision 1 (0000000000000011), which one of them has not taken in yet"},
+		{said, one, none, "b runs by other settings: lock true here, false there; no policy runs there, policy revision 1 (0000000000000011) here; see 'policy status' on both"},
+		{"", one, one, "b and this member run by the same settings again"},
+	} {
+		if got := differsText("b", c.said, c.ours, c.theirs); got != c.want {
+			t.Errorf("%s\nwant %s", got, c.want)
+		}
+	}
+}
+
 func FuzzSettings(f *testing.F) {
 	f.Add(appendSettings(nil, ours()))
 	f.Add([]byte{200, 3, 1, 2, 3, 1, 27})
@@ -81,4 +103,34 @@ func FuzzSettings(f *testing.F) {
 			t.Errorf("%+v became %+v", s, again)
 		}
 	})
+}
+
+// TestSameButVIPs: what a running member takes in, and what needs another life.
+func TestSameButVIPs(t *testing.T) {
+	base := func() Config {
+		return Config{ClusterID: 7, Self: 1, Members: []cluster.Member{{ID: 1, Priority: 9}}, Timing: cluster.DefaultTiming,
+			Interfaces: []Interface{{Name: "G1", Number: 1, VIPs: []netip.Addr{netip.MustParseAddr("10.1.0.1")}}}, Barrier: nil, RunDir: "/run"}
+	}
+	for name, c := range map[string]struct {
+		change func(*Config)
+		want   bool
+	}{
+		"nothing":      {func(*Config) {}, true},
+		"VIPs":         {func(c *Config) { c.Interfaces[0].VIPs = nil }, true},
+		"a priority":   {func(c *Config) { c.Members[0].Priority = 1 }, true},
+		"what runs it": {func(c *Config) { c.Role, c.RunDir, c.Policy = func() {}, "", cluster.Policy{Revision: 1} }, true},
+		"a name":       {func(c *Config) { c.Members[0].Name = "x" }, false},
+		"a member":     {func(c *Config) { c.Members = append(c.Members, cluster.Member{ID: 2}) }, false},
+		"timing":       {func(c *Config) { c.Timing.Beat++ }, false},
+		"an address":   {func(c *Config) { c.Interfaces[0].Address = netip.MustParsePrefix("10.1.0.2/24") }, false},
+		"a NIC":        {func(c *Config) { c.Interfaces = nil }, false},
+		"the key":      {func(c *Config) { c.Key = []byte{1} }, false},
+		"lock":         {func(c *Config) { c.Lock = true }, false},
+	} {
+		next := base()
+		c.change(&next)
+		if sameButVIPs(base(), next) != c.want || sameButVIPs(next, base()) != c.want {
+			t.Errorf("%s: want %v", name, c.want)
+		}
+	}
 }

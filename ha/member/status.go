@@ -93,7 +93,7 @@ type PeerStatus struct {
 	LastHeard Duration      `json:"last_heard"`        // age of the newest accepted heartbeat, -1ns if none
 	LastOn    string        `json:"last_on"`           // interface it arrived on
 	Vote      uint8         `json:"vote,omitempty"`    // whom it supports as holder, 0: nobody
-	Differs   string        `json:"differs,omitempty"` // what its node file says other than ours
+	Differs   string        `json:"differs,omitempty"` // the settings it has other than ours, by its node file or its policy
 	// Opinions is what the other members think of it, itself included, but not this one: that is State.
 	Opinions []Opinion `json:"opinions,omitempty"`
 }

@@ -103,6 +103,9 @@ func writeStatus(w io.Writer, s install.Status) {
 	if s.Standing.Why != "" {
 		fmt.Fprintf(w, "This member may not hold the role: %s\n", s.Standing.Why)
 	}
+	if s.Missed != nil {
+		fmt.Fprintf(w, "Missed: %s; it takes that or something newer to serve\n", s.Missed)
+	}
 	for _, p := range s.Peers {
 		runs := "no policy"
 		if p.Revision != 0 {
@@ -160,6 +163,9 @@ func (o Options) historyCommand() *cobra.Command {
 				return err
 			}
 			return o.show(cmd, st.History, func(w io.Writer) {
+				if st.Missed != nil {
+					fmt.Fprintf(w, "- %s: missed here\n", st.Missed)
+				}
 				for _, e := range st.History {
 					mark := " "
 					if e.InForce {

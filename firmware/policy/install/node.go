@@ -106,6 +106,18 @@ func (n *Node) Record() Record {
 	return recordOf(&st)
 }
 
+// Miss keeps what the cluster runs without this member, or with a zero one that it misses nothing any more.
+func (n *Node) Miss(missed Missed) error {
+	if n.Record().Missed == missed {
+		return nil
+	}
+	return n.store().Update(nil, func(st *store.State) error {
+		r := recordOf(st)
+		r.Missed = missed
+		return setRecord(st, r)
+	})
+}
+
 // Head is what this member tells its peers.
 func (n *Node) Head() fetch.Head {
 	st := n.store().State()

@@ -144,6 +144,20 @@ type Record struct {
 	Decided  []Decision `json:"decided,omitempty"` // the last ones, oldest first
 	// Left is what the others switched to without this member, which had rejected it; zero: nothing.
 	Left artifact.Ref `json:"left,omitzero"`
+	// Missed is what another member was heard to run, newer than what runs here; zero: nothing.
+	Missed Missed `json:"missed,omitzero"`
+}
+
+// Missed is a policy that the cluster runs without this member, by the other's heartbeats.
+type Missed struct {
+	Revision uint64 `json:"revision"`
+	Digest   string `json:"digest"` // its first eight bytes, in hexadecimal
+	Who      string `json:"who"`    // the member that ran it
+}
+
+// String is what an operator reads.
+func (m Missed) String() string {
+	return fmt.Sprintf("revision %d (%.8s), which %s ran", m.Revision, m.Digest, m.Who)
 }
 
 // Facts are what the store has.

@@ -23,6 +23,8 @@ type Status struct {
 	History  []HistoryEntry   `json:"history"` // newest first
 	Unsynced []UnsyncedPolicy `json:"unsynced,omitempty"`
 	Damage   []string         `json:"damage,omitempty"` // found when the store was opened
+	// Missed is what the cluster runs without this member, kept across restarts; nil: nothing.
+	Missed *Missed `json:"missed,omitempty"`
 	// Standing says whether this member may hold the role by its policy, and Why not.
 	Standing Standing `json:"standing,omitzero"`
 	// Recovery is what the recovery order came to last.
@@ -70,6 +72,9 @@ func (n *Node) Status() Status {
 	st := n.store().State()
 	s := Status{InForce: st.Ref(), Unsynced: n.Unsynced(), Damage: n.store().Damage()}
 	r := recordOf(&st)
+	if r.Missed != (Missed{}) {
+		s.Missed = &r.Missed
+	}
 	if r.Prepared != nil {
 		s.Under = &r.Prepared.Transaction
 	}

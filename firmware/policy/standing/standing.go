@@ -85,6 +85,18 @@ func (m *Machine) Unsettle(now, listen time.Duration) {
 	m.settled, m.since, m.listen = false, now, listen
 }
 
+// Missed is what the cluster runs, or ran, and this member does not, and who was heard to run it: something newer than what
+// runs here. Zero: nothing. Whoever keeps it on a disk gives it back with [Machine.Recall].
+func (m *Machine) Missed() (missed Mark, who string) {
+	if m.missed.Revision <= m.ours.Revision {
+		return Mark{}, ""
+	}
+	return m.missed, m.who
+}
+
+// Recall tells a machine that has just begun what its member had missed before it was restarted.
+func (m *Machine) Recall(missed Mark, who string) { m.missed, m.who = missed, who }
+
 // Step decides.
 func (m *Machine) Step(in Input) Verdict {
 	if !m.begun || in.Ours != m.ours {

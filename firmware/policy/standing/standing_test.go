@@ -183,3 +183,39 @@ func TestNeverByAnother(t *testing.T) {
 		}
 	}
 }
+
+// TestMissedIsKept: what a member has missed, its next life knows, until the cluster or the member says otherwise.
+func TestMissedIsKept(t *testing.T) {
+	const s = time.Second
+	active := func(m Mark) []Peer { return peers(Peer{Active: true, Mark: m}) }
+	var first Machine
+	first.Step(at(0, Input{Ours: r42, Peers: active(r42)}))
+	first.Step(at(10*s, Input{Ours: r42, Peers: active(r43)}))
+	if missed, _ := first.Missed(); missed != (Mark{}) {
+		t.Errorf("missed %v while an install may be under way", missed)
+	}
+	first.Step(at(13*s, Input{Ours: r42, Peers: active(r43)}))
+	missed, who := first.Missed()
+	if missed != r43 || who != "gw-b" {
+		t.Fatalf("missed %v, %q", missed, who)
+	}
+	for name, c := range map[string]struct {
+		in       Input
+		eligible bool
+	}{
+		"alone":                          {Input{Ours: r42}, false},
+		"beside one that has it neither": {Input{Ours: r42, Peers: peers(Peer{Mark: r42})}, false},
+		"the cluster went back":          {Input{Ours: r42, Peers: active(r42)}, true},
+		"it has it by now":               {Input{Ours: r43}, true},
+		"it has none yet":                {Input{Why: "looking"}, false},
+	} {
+		var next Machine
+		next.Recall(missed, who)
+		next.Step(at(0, c.in))
+		v := next.Step(at(10*s, c.in))
+		kept, _ := next.Missed()
+		if v.Eligible != c.eligible || (kept == Mark{}) != c.eligible {
+			t.Errorf("%s: %+v, missed %v", name, v, kept)
+		}
+	}
+}

@@ -118,7 +118,7 @@ func (s *Speaker) send(i int, to uint8, id uint16, m ccp.Message, ext []byte) {
 	}
 	s.seq++
 	packet := ccp.Packet{Version: 1, Cluster: s.cfg.Cluster, Interface: f.Number, RandomID: id, Source: s.cfg.Self, Destination: to,
-		Message: m, Nonce: s.view.Nonce, Seq: s.seq, Extension: ext}
+		PolicyID: ccp.PolicyID(s.policy), Message: m, Nonce: s.view.Nonce, Seq: s.seq, Extension: ext}
 	s.payload = s.key.Seal(packet.Append(s.payload[:0]))
 	e := ccp.Envelope{Dst: ccp.GroupMAC(s.group), Src: f.mac, SrcIP: f.Address.Addr(), DstIP: s.group}
 	s.frame = ccp.AppendFrame(s.frame[:0], e, s.payload)

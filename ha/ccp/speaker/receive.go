@@ -151,6 +151,8 @@ func (s *Speaker) take(i int, p ccp.Packet) {
 	case ccp.IfConfReq:
 		f := s.ifaces[i]
 		s.send(i, p.Source, p.RandomID, ccp.IfConfReply{MAC: f.mac, Trusted: f.Sync, Addr: f.Address.Addr()}, nil)
+	case ccp.PolicyChange:
+		s.hearPolicy(p.Source, saying{m.Status, p.PolicyID})
 	case ccp.IfConfReply:
 		if f := s.ifaces[i]; p.Interface == f.Number && f.Address.Contains(m.Addr) && m.Addr != f.Address.Addr() {
 			f.addresses[p.Source] = m.Addr

@@ -42,6 +42,8 @@ type Config struct {
 	Interfaces    []Interface
 	// Silence is how long a living member must not be heard on an interface for the questions to begin.
 	Silence time.Duration
+	// Policy is the revision of the policy in force, 0 for none.
+	Policy uint64
 	// Look asks the member what it knows now; false when it is gone.
 	Look func() (View, bool)
 	// Event is told of verdicts and refusals, at a limited rate.
@@ -89,6 +91,7 @@ const (
 	EvProbe   = "interface_probe"
 	EvOpen    = "ccp_not_open"
 	EvRefused = "ccp_refused"
+	EvPolicy  = "policy_change"
 )
 
 // Group is the multicast group of a cluster, 239.255.0.x with x its ID (RFC 2365, the local scope).
@@ -117,6 +120,7 @@ type Speaker struct {
 	sent     uint64
 	received uint64
 	refusals map[ccp.Reason]*refusal
+	policy   uint64 // revision in force
 }
 
 // peer is another member.
@@ -125,6 +129,8 @@ type peer struct {
 	window ccp.Window
 	states []ccp.State // its newest MY_STATE, by member ID - 1
 	at     time.Duration
+	said   saying // its newest POLICY_CHANGE that was logged
+	saidAt time.Duration
 }
 
 // New prepares a speaker; nothing is open yet.
@@ -135,7 +141,7 @@ func New(cfg Config) (*Speaker, error) {
 	}
 	pc := probe.Config{Self: cfg.Self, Members: cfg.Members, Silence: cfg.Silence, Hold: hold}
 	s := &Speaker{cfg: cfg, key: key, start: time.Now(), group: Group(cfg.Cluster), peers: map[uint8]*peer{}, refusals: map[ccp.Reason]*refusal{},
-		frames: make(chan received, 32), answers: make(chan probe.Answer, 64), stateAt: -statePeriod}
+		frames: make(chan received, 32), answers: make(chan probe.Answer, 64), stateAt: -statePeriod, policy: cfg.Policy}
 	for _, f := range cfg.Interfaces {
 		pc.Interfaces = append(pc.Interfaces, probe.Interface{Number: f.Number, Name: f.Name, Heartbeat: f.Heartbeat})
 		s.ifaces = append(s.ifaces, &iface{Interface: f, addresses: map[uint8]netip.Addr{}, openAt: -reopen, knownAt: -knownPeriod})

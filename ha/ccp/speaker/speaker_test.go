@@ -3,6 +3,7 @@ package speaker
 import (
 	"errors"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -118,6 +119,35 @@ func TestNewBootOfAPeer(t *testing.T) {
 	}
 }
 
+// TestPolicyChange: what a peer says of its policy is an event, once for all its interfaces, and changes nothing else.
+func TestPolicyChange(t *testing.T) {
+	var events []cluster.Log
+	s := newSpeaker(t, &events)
+	say := func(seq uint64, status ccp.PolicyStatus, id uint16) []byte {
+		return frame(t, func(p *ccp.Packet, _ *ccp.Envelope) {
+			p.Seq, p.Message, p.PolicyID = seq, ccp.PolicyChange{Status: status}, id
+		})
+	}
+	s.hear(say(1, ccp.NewPolicyCluster, 5))
+	s.hear(say(2, ccp.NewPolicyCluster, 5)) // by another interface
+	s.hear(say(3, ccp.NewPolicy, 6))        // too soon to be logged
+	s.peers[2].saidAt -= policyLogWait
+	s.hear(say(4, ccp.NewPolicy, 0))
+	s.peers[2].saidAt -= policyLogWait
+	s.hear(say(5, ccp.ReadyToChange, 7))
+	var got []string
+	for _, e := range events {
+		got = append(got, e.Text)
+	}
+	want := []string{"b runs another policy now, policy ID 5; it changes the cluster's settings", "b runs no policy any more", "b is ready to change to the policy of ID 7"}
+	if !slices.Equal(got, want) {
+		t.Errorf("events %q\nwant %q", got, want)
+	}
+	if st := s.Status(); st.Received != 5 || len(st.Opinions) != 0 || s.policy != 0 {
+		t.Errorf("%+v, policy %d", st, s.policy)
+	}
+}
+
 func TestBucket(t *testing.T) {
 	b := bucket{tokens: burst}
 	taken := 0
@@ -136,7 +166,7 @@ func TestBucket(t *testing.T) {
 // FuzzHandle: whatever arrives, authentic or not, is taken in or refused by name.
 func FuzzHandle(f *testing.F) {
 	f.Add(frame(f, func(*ccp.Packet, *ccp.Envelope) {}), false)
-	for _, m := range []ccp.Message{ccp.QueryState{}, ccp.IfProbeReq{Interface: 1}, ccp.IfProbeReply{Interface: 1}, ccp.IfConfReq{}, ccp.IfConfReply{Addr: netip.MustParseAddr("10.1.0.3")}, ccp.LBConfirm{}} {
+	for _, m := range []ccp.Message{ccp.QueryState{}, ccp.IfProbeReq{Interface: 1}, ccp.IfProbeReply{Interface: 1}, ccp.IfConfReq{}, ccp.IfConfReply{Addr: netip.MustParseAddr("10.1.0.3")}, ccp.LBConfirm{}, ccp.PolicyChange{Status: ccp.NewPolicy}, ccp.Sync{}} {
 		f.Add(frame(f, func(p *ccp.Packet, _ *ccp.Envelope) {
 			p.Message, p.Extension = m, ccp.AppendReport(nil, ccp.Report{Interface: 1, Neighbours: []netip.Addr{netip.MustParseAddr("10.1.0.9")}})
 		}), true)
