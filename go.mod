@@ -3,6 +3,7 @@ module github.com/twinkeep/twinkeep
 go 1.26.0
 
 require (
+	github.com/creack/pty v1.1.24
 	github.com/dchest/siphash v1.2.3
 	github.com/diskfs/go-diskfs v1.9.4
 	github.com/foxboron/go-uefi v0.0.0-20241017190036-fab4fdf2f2f3

@@ -67,6 +67,8 @@ func (m *machine) services() []supervise.Service {
 			After:        []string{"had"},
 			ReadyTimeout: 30 * time.Second,
 		})
+	// Nothing waits for it, and it waits for the rules that say who reaches it.
+	out = append(out, supervise.Service{Name: "sshd", Argv: append([]string{twinkeep, "sshd"}, dirs...), After: []string{"gatewayd"}, StopTimeout: time.Second})
 	if m.board != nil {
 		out = append(out, supervise.Service{
 			Name: "hald",

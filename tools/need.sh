@@ -8,7 +8,7 @@ case "${1:-}" in
 image) want="dpkg:dpkg xz:xz-utils mke2fs:e2fsprogs"; kernel=yes ;;
 kernel) want="dpkg:dpkg tar:tar xz:xz-utils zstd:zstd make:make gcc:gcc flex:flex bison:bison bc:bc perl:perl /usr/include/libelf.h:libelf-dev /usr/include/openssl/opensslv.h:libssl-dev"; kernel=yes ;;
 demo)  want="qemu-system-x86_64:qemu-system-x86" ;;
-test)  want="qemu-system-x86_64:qemu-system-x86 ip:iproute2 nft:nftables ping:iputils-ping sysctl:procps tshark:tshark conntrack:conntrack ethtool:ethtool" ;;
+test)  want="qemu-system-x86_64:qemu-system-x86 ip:iproute2 nft:nftables ping:iputils-ping sysctl:procps tshark:tshark conntrack:conntrack ethtool:ethtool ssh:openssh-client" ;;
 box)   want="qemu-system-x86_64:qemu-system-x86 /usr/share/OVMF/OVMF_CODE_4M.secboot.fd:ovmf mformat:mtools" ;;
 hardware) want="qemu-system-x86_64:qemu-system-x86" ;;
 hardware-arm64) want="qemu-system-aarch64:qemu-system-arm dpkg:dpkg xz:xz-utils" ;;

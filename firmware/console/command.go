@@ -31,6 +31,10 @@ type Options struct {
 	ConfigDir string
 	Failsafe  bool     // no daemon runs: the device was started by the failsafe entry of its boot menu
 	Shell     []string // what the command shell runs; /bin/gosh or $SHELL when empty
+	// Operator is who has logged in over the network: no password is asked for, and there is no shell. Empty on a serial line.
+	Operator string
+	// Audit is told what an operator does that changes something; may be nil.
+	Audit func(text string)
 }
 
 // session is what the commands of one tree share.
@@ -98,10 +102,10 @@ func (s *session) root() *cobra.Command {
 	root.AddCommand(
 		s.haCommand(), s.clusterCommand(), s.ifstatCommand(), s.boardCommand(), s.hardwareCommand(), s.connCommand(), s.syncCommand(), s.logCommand(),
 		s.interfaceCommand(), s.licenseCommand(), s.nodeCommand(), s.policyCommand(), s.serviceCommand(), s.shellCommand(), s.rebootCommand(), s.shutdownCommand(), s.versionCommand(),
-		s.upgradeCommand(), s.secureBootCommand(), s.flashCommand(), s.factoryResetCommand(), s.setupCommand(), s.passwordCommand(),
+		s.upgradeCommand(), s.secureBootCommand(), s.flashCommand(), s.factoryResetCommand(), s.setupCommand(), s.passwordCommand(), s.sshCommand(),
 	)
+	root.CompletionOptions.DisableDefaultCmd = s.interactive || s.Operator != ""
 	if s.interactive {
-		root.CompletionOptions.DisableDefaultCmd = true
 		root.AddCommand(&cobra.Command{
 			Use: "exit", Short: "Leave the console", Aliases: []string{"quit", "logout"}, Args: cobra.NoArgs,
 			RunE: func(*cobra.Command, []string) error { return errExit },

@@ -23,7 +23,7 @@ import (
 // when the operator leaves it, in ends, or ctx ends. Ctrl-C and its signal end the running command, never the
 // console. When in is a terminal it is put into raw mode meanwhile.
 func Interactive(ctx context.Context, in io.Reader, out io.Writer, opts Options) error {
-	c := &console{opts: opts, in: in, out: out}
+	c := &console{opts: opts, in: in, out: out, known: opts.Operator != ""}
 	fd := -1
 	if f, ok := in.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		fd = int(f.Fd())
@@ -193,7 +193,9 @@ func (c *console) execute(ctx context.Context, line string) (exit bool) {
 		return false
 	}
 	root := c.tree()
-	root.SetArgs(Normalize(root, args))
+	args = Normalize(root, args)
+	root.SetArgs(args)
+	defer audit(c.opts, root, args)(&err)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	c.keys.during(cancel, func() { err = root.ExecuteContext(ctx) })

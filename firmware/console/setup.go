@@ -91,6 +91,9 @@ func (s *session) firstSetup(ctx context.Context, w io.Writer) error {
 		fmt.Fprintf(w, "problem: %s\n", p)
 	}
 	_, err = s.client().ReloadHA(ctx)
+	if ssh, sshErr := s.client().SSH(ctx); sshErr == nil && ssh.Enabled {
+		fmt.Fprintf(w, "From the network: ssh %s@%s, with the host key\n  %s\n", ssh.User, wizard.Address.Addr(), ssh.Fingerprint)
+	}
 	return err
 }
 

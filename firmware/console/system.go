@@ -109,6 +109,9 @@ func (s *session) shellCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "shell", Short: "Run a shell; exit comes back here", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if s.Operator != "" {
+				return &api.Error{Message: "there is no shell over the network", Hint: "it is on the serial console"}
+			}
 			command := s.shell()
 			if command == nil {
 				return &api.Error{Message: "there is no shell on this device"}

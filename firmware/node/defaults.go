@@ -4,6 +4,9 @@ import "time"
 
 // Every default of the node file is in this file, and nowhere else.
 
+// DefaultSSHPort is where the console listens (RFC 4253, section 4).
+const DefaultSSHPort = 22
+
 func newCluster() *Cluster {
 	return &Cluster{
 		Mode:      ModeActiveUp,

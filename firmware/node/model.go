@@ -19,6 +19,24 @@ type Node struct {
 	Monitors   []Monitor   `json:"monitors,omitempty"`
 	// Registration is the name of the interface that the licence is bound to; empty: the one with the licence's MAC.
 	Registration string `json:"registration,omitempty"`
+	SSH          SSH    `json:"ssh,omitzero"`
+}
+
+// SSH is the console over the network. The zero value is the default: on, at port 22.
+type SSH struct {
+	Off  bool   `json:"off,omitempty"`
+	Port uint16 `json:"port,omitempty"` // TCP; 0 is DefaultSSHPort
+}
+
+// Listen is the TCP port to listen on, 0 for none.
+func (s SSH) Listen() uint16 {
+	switch {
+	case s.Off:
+		return 0
+	case s.Port == 0:
+		return DefaultSSHPort
+	}
+	return s.Port
 }
 
 // Cluster says who this member is and whom it shares addresses with.

@@ -320,3 +320,19 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestSSH(t *testing.T) {
+	for text, want := range map[string]uint16{
+		"": 22, "ssh: {}\n": 22, "ssh: {enabled: false}\n": 0, "ssh: {enabled: false, port: 2222}\n": 0, "ssh: {port: 2222}\n": 2222,
+	} {
+		n, _, err := Parse("node.yaml", []byte("version: 1\nhostname: a\ninterfaces: [{name: G1, address: 10.0.0.2/24}]\n"+text))
+		if err != nil || n.SSH.Listen() != want {
+			t.Errorf("%q: port %d, want %d, %v", text, n.SSH.Listen(), want, err)
+		}
+	}
+	for _, text := range []string{"ssh: {port: 0}", "ssh: {port: 65536}", "ssh: on", "ssh: {shell: true}"} {
+		if _, _, err := Parse("node.yaml", []byte("version: 1\nhostname: a\ninterfaces: [{name: G1, address: 10.0.0.2/24}]\n"+text+"\n")); err == nil {
+			t.Errorf("%q was taken", text)
+		}
+	}
+}

@@ -67,6 +67,15 @@ func (r *reader) node(s *section, n *Node) {
 	readList(s, "helpers", &n.Helpers, helper)
 	readSections(s, "monitors", &n.Monitors, monitor)
 	read(s, "registration", &n.Registration, anyText)
+	if v, ok := s.take("ssh"); ok {
+		if sub := r.section("ssh", v); sub != nil {
+			enabled := true
+			read(sub, "enabled", &enabled, boolean)
+			n.SSH.Off = !enabled
+			read(sub, "port", &n.SSH.Port, number[uint16](1, 65535))
+			sub.finish()
+		}
+	}
 	s.finish()
 }
 

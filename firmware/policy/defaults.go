@@ -35,8 +35,10 @@ func (f *Filter) defaults() { f.Flowtable = true }
 
 func (l *Limit) defaults() { l.Burst, l.Per = 5, PerRule }
 
+func (s *SSH) defaults() { s.Enabled, s.Port = true, node.DefaultSSHPort }
+
 func (s *Services) defaults() {
-	s.SSH = Listener{Port: 22}
+	s.SSH.defaults()
 	s.API = Listener{Port: 443}
 }
 

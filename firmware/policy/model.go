@@ -277,8 +277,14 @@ type Access struct {
 // Services are the gateway's own. What this firmware has no program for has no key here: a setting that does nothing
 // would be believed.
 type Services struct {
-	SSH Listener `key:"ssh" doc:"What management means by ssh."`
+	SSH SSH      `key:"ssh" doc:"The console over the network, and what management means by ssh."`
 	API Listener `key:"api" doc:"What management means by api."`
+}
+
+// SSH is the console over the network.
+type SSH struct {
+	Enabled bool   `key:"enabled" doc:"The server runs; who reaches it is in management."`
+	Port    uint16 `key:"port" min:"1" max:"65535" doc:"TCP port."`
 }
 
 // Listener is a TCP service of the gateway.

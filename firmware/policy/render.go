@@ -64,6 +64,7 @@ func (p *Policy) node(id uint8, hostname string) *node.Node {
 	if k.Witness != nil {
 		n.Cluster.Witnesses = []node.Witness{{ID: node.MaxMembers + 1, Name: "witness", Address: k.Witness.Address}}
 	}
+	n.SSH = node.SSH{Off: !p.Services.SSH.Enabled, Port: p.Services.SSH.Port}
 	for i, f := range p.Interfaces {
 		n.Interfaces = append(n.Interfaces, node.Interface{
 			Number: uint8(i + 1), Name: f.Name, Device: f.Device, Zone: node.Zone(f.Zone), Sync: f.Sync, Place: f.Place, NN: f.NN,

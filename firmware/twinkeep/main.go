@@ -19,7 +19,7 @@ var version = "dev"
 func main() {
 	d := &dirs{}
 	root := console.NewCommand(console.Options{Version: version})
-	root.AddCommand(gatewaydCommand(d), hadCommand(d), statesyncdCommand(d), runCommand(d), witnessCommand(d), cliCommand(d), upgradedCommand(d), haldCommand(d))
+	root.AddCommand(gatewaydCommand(d), hadCommand(d), statesyncdCommand(d), runCommand(d), witnessCommand(d), cliCommand(d), upgradedCommand(d), haldCommand(d), sshdCommand(d), sshdFrontCommand())
 	root.PersistentPreRun = func(c *cobra.Command, _ []string) { d.run = c.Flag("run").Value.String() }
 	root.SetArgs(console.Normalize(root, os.Args[1:]))
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -28,19 +28,4 @@ func main() {
 		console.PrintError(os.Stderr, err)
 		os.Exit(1)
 	}
-}
-
-// cliCommand is the interactive console, on a serial line or in a terminal.
-func cliCommand(d *dirs) *cobra.Command {
-	var failsafe bool
-	c := &cobra.Command{
-		Use: "cli", Short: "Open the interactive console", Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			// Ctrl-C belongs to the command that runs inside the console, so not to this context.
-			return console.Interactive(context.Background(), os.Stdin, os.Stdout, console.Options{Run: d.run, Version: version, ConfigDir: d.config, Failsafe: failsafe})
-		},
-	}
-	c.Flags().StringVar(&d.config, "config", "", "directory of node file and password: ask for the password, and begin the first setup where there is no node file")
-	c.Flags().BoolVar(&failsafe, "failsafe", false, "no daemon runs")
-	return c
 }

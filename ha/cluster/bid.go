@@ -26,7 +26,7 @@ const bidPatience = 2
 func (m *Machine) agreed(standing bid) bool {
 	others := false
 	for _, p := range m.others {
-		others = others || (p.candidate() || m.rumoured(p))
+		others = others || m.asks(p)
 	}
 	if !others && !m.quorum() && (m.handedOver() || m.heralded != Never && m.now.Sub(m.heralded) >= m.cfg.Timing.Beat) {
 		return true
@@ -39,7 +39,7 @@ func (m *Machine) agreed(standing bid) bool {
 	m.bid = standing
 	heard := others || m.quorum()
 	for _, p := range m.others {
-		if !p.candidate() && !m.rumoured(p) {
+		if !m.asks(p) {
 			continue
 		}
 		if p.candidate() && p.view.Has(wire.Bidding) && p.merit().compare(standing.merit) > 0 {
@@ -47,7 +47,7 @@ func (m *Machine) agreed(standing bid) bool {
 			m.vacant = m.now // its turn
 			return false
 		}
-		heard = heard && p.candidate() && p.echoed >= standing.seq
+		heard = heard && p.alive && p.echoed >= standing.seq
 	}
 	if heard || m.now.Sub(standing.since) < bidPatience*m.cfg.Timing.Dead {
 		return heard
@@ -60,6 +60,12 @@ func (m *Machine) agreed(standing bid) bool {
 		}
 	}
 	return true
+}
+
+// asks reports whether a peer must have heard a bid before the role is taken: it could take the role itself. One that gave the role away does not want it
+// now, but may have heard that this is over before we hear so from it.
+func (m *Machine) asks(p *peer) bool {
+	return p.candidate() || m.rumoured(p) || p.alive && p.view.Has(wire.Yielding) && p.view.Successor != m.cfg.Self && p.view.Demotion != wire.Ineligible
 }
 
 // rumoured reports whether others hear a member that we do not, so that it could bid out of our sight: it has just come

@@ -117,6 +117,7 @@ var survivors = map[string]string{
 	"no second announcement after a contest": "a contest begins with hearing the other again or with a takeover, and the announcements started then go on for seconds",
 	"vote given twice":                       "a claimant that has heard of the hand-over is bound by the same promise itself (mayClaim), and one that has not waits for a dead time of silence, as long as the promise",
 	"successor passes a bid":                 "whoever bids has heard nobody vouch for the holder for a dead time; the holder would have to be heard again and to give the role away within the flight of the bid's echo",
+	"promise given to a bidder again":        "a successor out of sync bids two dead times after the hand-over, when the votes have been free for one (decideResting)",
 	"ceded role not noticed":                 "whoever held the role beside the winner did so with a term above it, or in a contest that the winner saw; both make it announce again",
 	"yielding peers are waited for":          "the successor that the beats name goes first whatever its rank",
 }

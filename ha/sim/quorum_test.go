@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -222,4 +223,25 @@ func TestTwoActivesThatOthersHear(t *testing.T) {
 	}
 	w.Run(5 * time.Second)
 	expect(t, w, "ACTIVE STANDBY STANDBY", 1)
+}
+
+// TestSuccessorLosesItsSync: the successor that the holder names has just lost its sync. The member in sync takes the role instead: at once, and where votes
+// are bound to the named one, as soon as they are free.
+func TestSuccessorLosesItsSync(t *testing.T) {
+	for name, c := range map[string]struct {
+		w    *World
+		most time.Duration
+	}{
+		"no majority needed": {settled(t, 3), timing.Dead / 2},
+		"with witnesses":     {judged(t, 3, 2), 3 * voting.Dead / 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.w.Node(2).Input(cluster.SyncState{Text: "loading"})
+			c.w.Node(1).Input(cluster.Deactivate{To: 2})
+			gap := outage(t, c.w, 1)
+			if o := c.w.Open(); !slices.Equal(o, []uint8{3}) || gap > c.most || c.w.Violation != "" {
+				t.Errorf("%v served after %v, want gw-c within %v; %s", o, gap, c.most, c.w.Violation)
+			}
+		})
+	}
 }

@@ -24,8 +24,8 @@ const TableName = "twinkeep_lockdown"
 // Mark is set on the sockets (SO_MARK) of what must work in lockdown too: asking the licence server. It is "TK" in ASCII.
 const Mark = 0x544b
 
-// Ports of management: SSH and the API.
-var Ports = []uint16{22, 443}
+// PortAPI is the port of management besides that of SSH.
+const PortAPI = 443
 
 // beats are the ports of the cluster: heartbeats and CCP. With wrong checksums they never get as far as this.
 var beats = []uint16{999, 8116}
@@ -37,6 +37,8 @@ const priority = -150
 type Table struct {
 	// Management gives the addresses that management comes in on, at the time the table is made.
 	Management func() []netip.Addr
+	// SSH gives the port of the console over the network; 0 when it is off.
+	SSH func() uint16
 }
 
 // Lockdown puts the table in, or takes it out, in the network namespace of the calling thread. Either is one transaction,
@@ -84,13 +86,19 @@ func (t Table) queue(c *nftables.Conn, table *nftables.Table) error {
 			}
 		}
 	}
+	ports := []uint16{PortAPI}
+	if t.SSH != nil {
+		if p := t.SSH(); p != 0 && p != PortAPI {
+			ports = append(ports, p)
+		}
+	}
 	sets := []struct {
 		set      nftables.Set
 		elements []nftables.SetElement
 	}{
 		{nftables.Set{Name: "management4", KeyType: nftables.TypeIPAddr}, four},
 		{nftables.Set{Name: "management6", KeyType: nftables.TypeIP6Addr}, six},
-		{nftables.Set{Name: "ports", KeyType: nftables.TypeInetService}, services(Ports)},
+		{nftables.Set{Name: "ports", KeyType: nftables.TypeInetService}, services(ports)},
 		{nftables.Set{Name: "beats", KeyType: nftables.TypeInetService}, services(beats)},
 	}
 	for _, s := range sets {

@@ -3,6 +3,7 @@ package lockdown
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -78,7 +79,7 @@ func TestWhatPasses(t *testing.T) {
 		}
 	}
 	gw.Do(func() { os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0) })
-	for _, a := range []string{"10.1.0.2:22", "10.1.0.2:80", "10.1.0.3:22", "[2001:db8::2]:443", "[2001:db8::2]:80", "127.0.0.1:80"} {
+	for _, a := range []string{"10.1.0.2:22", "10.1.0.2:2222", "10.1.0.2:80", "10.1.0.3:22", "[2001:db8::2]:443", "[2001:db8::2]:80", "127.0.0.1:80"} {
 		listen(t, gw, a)
 	}
 	listen(t, server, "192.0.2.10:80")
@@ -117,7 +118,8 @@ func TestWhatPasses(t *testing.T) {
 			t.Errorf("lockdown %v, the table is there: %v", locked, present)
 		}
 	}
-	table := Table{Management: func() []netip.Addr {
+	ssh := uint16(22)
+	table := Table{SSH: func() uint16 { return ssh }, Management: func() []netip.Addr {
 		return []netip.Addr{netip.MustParseAddr("10.1.0.2"), netip.MustParseAddr("2001:db8::2")}
 	}}
 	set := func(on bool) { gw.Try(func() error { return table.Lockdown(context.Background(), on) }) }
@@ -131,6 +133,15 @@ func TestWhatPasses(t *testing.T) {
 		t.Errorf("table:\n%s", list)
 	} else {
 		t.Logf("\n%s", list)
+	}
+	for _, port := range []uint16{2222, 0, 443} {
+		ssh = port
+		set(true)
+		for _, a := range []string{"10.1.0.2:22", "10.1.0.2:2222"} {
+			if works, want := dial(client, "tcp", a, false) == nil, a == fmt.Sprintf("10.1.0.2:%d", port); works != want {
+				t.Errorf("SSH is at port %d; %s works: %v", port, a, works)
+			}
+		}
 	}
 	set(false)
 	check(false)

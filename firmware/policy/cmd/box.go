@@ -311,7 +311,7 @@ func (o Options) installCommand() *cobra.Command {
 	var confirm time.Duration
 	var partial, again, server bool
 	c := &cobra.Command{
-		Use: "install [FILE]", Short: "Install a signed policy on all members of the cluster, or on none",
+		Use: "install [FILE|-]", Short: "Install a signed policy on all members of the cluster, or on none",
 		Long: "Given once, at any member. Every member stores the policy, checks it and tries it out; when all of them can, all switch.\n" +
 			"Until then, and on every member that cannot, the old policy stays in force.",
 		Example: "  twinkeep policy install office-r43.policy --confirm 5m\n" +

@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/user"
 	"time"
@@ -46,7 +47,15 @@ func Commands(o Options) []*cobra.Command {
 // maxFile bounds what is read from the workstation's disk.
 const maxFile = artifact.MaxDocument + 2<<20
 
+// readFile reads a file, or standard input for "-".
 func readFile(path string) ([]byte, error) {
+	if path == "-" {
+		data, err := io.ReadAll(io.LimitReader(os.Stdin, maxFile+1))
+		if err == nil && len(data) > maxFile {
+			err = fmt.Errorf("standard input: more than %d bytes", maxFile)
+		}
+		return data, err
+	}
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err

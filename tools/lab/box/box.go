@@ -39,6 +39,7 @@ type Config struct {
 	SecureBoot bool
 	MemoryMB   int // 512 when 0
 	NICs       int // virtio NICs, each into a network of its own where nobody answers
+	SSH        int // TCP port of this host's loopback that leads to port 22 of 10.1.0.2, on the first of NICs; 0: none
 	// Ports are sockets of switch ports (package vswitch) instead, a NIC each. Station tells the MACs of two boxes apart.
 	Ports   []string
 	Station byte
@@ -156,7 +157,11 @@ func (c Config) args(socket string) []string {
 			"-device", fmt.Sprintf("virtio-net-pci,netdev=n%d,romfile=,mac=52:54:00:00:%02x:%02x,bus=pcie.0,addr=%x", i, c.Station, i+1, firstPort+i))
 	}
 	for i := range c.NICs {
-		args = append(args, "-netdev", fmt.Sprintf("user,id=n%d,restrict=on", i), "-device", fmt.Sprintf("virtio-net-pci,netdev=n%d,romfile=", i))
+		netdev := fmt.Sprintf("user,id=n%d,restrict=on", i)
+		if i == 0 && c.SSH != 0 {
+			netdev += fmt.Sprintf(",net=10.1.0.0/24,host=10.1.0.254,dhcpstart=10.1.0.100,hostfwd=tcp:127.0.0.1:%d-10.1.0.2:22", c.SSH)
+		}
+		args = append(args, "-netdev", netdev, "-device", fmt.Sprintf("virtio-net-pci,netdev=n%d,romfile=", i))
 	}
 	return args
 }

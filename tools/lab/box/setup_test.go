@@ -1,14 +1,21 @@
 package box
 
 import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"fmt"
+	"net"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/crypto/ssh"
 )
 
 // TestFirstSetup types at the serial console of a new disk: setup, login, a forgotten password, failsafe, factory reset.
 func TestFirstSetup(t *testing.T) {
 	l := newLife(t, Variant{Revision: 100, Cmdline: quick}, false)
+	l.forwardSSH()
 	l.on()
 	l.see(`First setup`)
 	for _, step := range []struct{ see, answer string }{
@@ -21,6 +28,21 @@ func TestFirstSetup(t *testing.T) {
 	}
 	l.see(`saved and in force`)
 	l.see(`role assumed`)
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	l.must(err)
+	key, err := ssh.NewSignerFromKey(private)
+	l.must(err)
+	if _, err := l.ssh("ha", ssh.Password("wrong horse")); err == nil {
+		t.Error("a wrong password lets in from the network")
+	}
+	out, err := l.ssh("ha", ssh.Password("correct horse"))
+	if err != nil || !strings.Contains(out, "ACTIVE") {
+		t.Errorf("ssh: %v\n%s", err, out)
+	}
+	out, err = l.ssh("ssh key add "+strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key.PublicKey())))+" anna", ssh.Password("correct horse"))
+	if err != nil {
+		t.Errorf("ssh key add: %v\n%s", err, out)
+	}
 	l.must(l.Enter("exit"))
 	l.login()
 	if strings.Contains(l.Said(), "correct horse") {
@@ -81,4 +103,45 @@ func (l *life) login() {
 	l.see(`Password: `)
 	l.must(l.Enter("correct horse"))
 	l.prompt()
+}
+
+// forwardSSH leads to the console over the network.
+func (l *life) forwardSSH() {
+	l.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	l.must(err)
+	l.cfg.SSH = ln.Addr().(*net.TCPAddr).Port
+	l.must(ln.Close())
+}
+
+// ssh runs one command over the network. The host key must be the one that the console has shown.
+func (l *life) ssh(command string, auth ssh.AuthMethod) (string, error) {
+	l.Helper()
+	shown := func(_ string, _ net.Addr, key ssh.PublicKey) error {
+		fingerprint := ssh.FingerprintSHA256(key)
+		if !strings.Contains(l.Said(), fingerprint) {
+			return fmt.Errorf("the console has not shown the host key %s", fingerprint)
+		}
+		return nil
+	}
+	addr := fmt.Sprintf("127.0.0.1:%d", l.cfg.SSH)
+	tcp, err := net.Dial("tcp", addr) // QEMU takes it whether the box answers or not
+	if err != nil {
+		return "", err
+	}
+	defer tcp.Close()
+	tcp.SetDeadline(time.Now().Add(time.Minute))
+	conn, channels, requests, err := ssh.NewClientConn(tcp, addr, &ssh.ClientConfig{User: "admin", Auth: []ssh.AuthMethod{auth}, HostKeyCallback: shown})
+	if err != nil {
+		return "", err
+	}
+	c := ssh.NewClient(conn, channels, requests)
+	defer c.Close()
+	s, err := c.NewSession()
+	if err != nil {
+		return "", err
+	}
+	defer s.Close()
+	out, err := s.CombinedOutput(command)
+	return string(out), err
 }

@@ -1,0 +1,150 @@
+package sshd
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Limits of the guard. A console is a process of some 10 MB, and boards have 256 MB.
+const (
+	maxConnections = 12
+	maxStrangers   = 8 // connections that have not logged in
+	maxPerSource   = 3 // of them, from one source
+	maxSessions    = 6 // consoles of all connections together
+	maxPerLogin    = 4 // consoles of one connection
+
+	// freeFailures may be typing errors. Each one more shuts the source out for twice as long as the one before.
+	freeFailures = 5
+	firstBlock   = 30 * time.Second
+	maxBlock     = 15 * time.Minute
+	forget       = time.Hour // without a failure
+	maxSources   = 1024      // that are remembered
+)
+
+// guard decides who may connect, and remembers who failed to log in. It is pure: now is any clock that never goes back.
+type guard struct {
+	visitors map[uint64]*visitor
+	sources  map[netip.Prefix]*record
+}
+
+type visitor struct {
+	source netip.Prefix
+	known  bool // has logged in
+}
+
+// record is what is remembered of a source.
+type record struct {
+	failures int
+	last     time.Duration // the newest
+	until    time.Duration // shut out
+}
+
+func newGuard() *guard {
+	return &guard{visitors: make(map[uint64]*visitor), sources: make(map[netip.Prefix]*record)}
+}
+
+// sourceOf is what counts as one source: an IPv4 address; a subnet of IPv6, which one host has all addresses of.
+func sourceOf(a netip.Addr) netip.Prefix {
+	a = a.Unmap().WithZone("")
+	bits := a.BitLen()
+	if a.Is6() && !a.IsLinkLocalUnicast() && !a.IsLoopback() {
+		bits = 64
+	}
+	return netip.PrefixFrom(a, bits).Masked()
+}
+
+// admit takes a connection, or says why not.
+func (g *guard) admit(now time.Duration, id uint64, a netip.Addr) (refusal string) {
+	source := sourceOf(a)
+	strangers, same := 0, 0
+	for _, v := range g.visitors {
+		if !v.known {
+			strangers++
+			if v.source == source {
+				same++
+			}
+		}
+	}
+	switch {
+	case g.blocked(now, source) > 0:
+		return "too many failed logins"
+	case same >= maxPerSource:
+		return "too many connections of this source that have not logged in"
+	case strangers >= maxStrangers:
+		return "too many connections that have not logged in"
+	case len(g.visitors) >= maxConnections:
+		return "too many connections"
+	}
+	g.visitors[id] = &visitor{source: source}
+	return ""
+}
+
+// blocked is how long a source is shut out from now on; 0 when it is not.
+func (g *guard) blocked(now time.Duration, source netip.Prefix) time.Duration {
+	if r := g.sources[source]; r != nil && r.until > now {
+		return r.until - now
+	}
+	return 0
+}
+
+// shut reports whether the source of a connection has been shut out meanwhile.
+func (g *guard) shut(now time.Duration, id uint64) bool {
+	v := g.visitors[id]
+	return v == nil || g.blocked(now, v.source) > 0
+}
+
+// failed counts a failed login, and gives how long the source is shut out for it.
+func (g *guard) failed(now time.Duration, id uint64) time.Duration {
+	v := g.visitors[id]
+	if v == nil {
+		return 0
+	}
+	r := g.sources[v.source]
+	if r == nil || now-r.last > forget && r.until <= now {
+		g.makeRoom(now)
+		r = new(record)
+		g.sources[v.source] = r
+	}
+	r.failures++
+	r.last = now
+	if over := r.failures - freeFailures; over >= 0 {
+		block := maxBlock
+		if over < 10 {
+			block = min(firstBlock<<over, maxBlock)
+		}
+		r.until = now + block
+		return block
+	}
+	return 0
+}
+
+// makeRoom forgets what is old, else whoever would be let in first.
+func (g *guard) makeRoom(now time.Duration) {
+	if len(g.sources) < maxSources {
+		return
+	}
+	var first netip.Prefix
+	for s, r := range g.sources {
+		if now-r.last > forget && r.until <= now {
+			delete(g.sources, s)
+			continue
+		}
+		if f := g.sources[first]; f == nil || r.until < f.until || r.until == f.until && r.last < f.last {
+			first = s
+		}
+	}
+	if len(g.sources) >= maxSources {
+		delete(g.sources, first)
+	}
+}
+
+// succeeded takes a login: the connection is no stranger, and its source has proved itself.
+func (g *guard) succeeded(id uint64) {
+	if v := g.visitors[id]; v != nil {
+		v.known = true
+		delete(g.sources, v.source)
+	}
+}
+
+// left takes the end of a connection.
+func (g *guard) left(id uint64) { delete(g.visitors, id) }
