@@ -22,6 +22,7 @@ func (r *reader) check(n *Node) {
 	r.checkInterfaces(n)
 	r.checkRoutes(n)
 	r.checkNAT(n)
+	r.checkHelpers(n)
 	r.checkMonitors(n)
 	if n.Registration != "" && n.Interface(n.Registration) == nil && len(n.Interfaces) > 0 {
 		r.fail("registration", "known: "+names(n), "there is no interface %q", n.Registration)
@@ -93,6 +94,9 @@ func (r *reader) checkQuorum(n *Node) {
 	}
 	if len(n.NAT) > 0 {
 		r.fail("nat", "leave it out", only+": nothing goes through it")
+	}
+	if len(n.Helpers) > 0 {
+		r.fail("helpers", "leave them out", only+": nothing goes through it")
 	}
 	if len(n.Monitors) > 0 {
 		r.fail("monitors", "leave them out", only+": it is never unfit")
@@ -292,6 +296,19 @@ func (r *reader) checkNAT(n *Node) {
 		case n.Cluster != nil && (t.To == TargetAddress || t.To == TargetIP && t.Addr == out.Address.Addr()):
 			r.warn(path, "write to: vip", "connections from this member's own address end when the peer takes over")
 		}
+	}
+}
+
+func (r *reader) checkHelpers(n *Node) {
+	entries := make(seen[Helper])
+	for i, h := range n.Helpers {
+		if h.Protocol != "" {
+			entries.once(r, h, fmt.Sprintf("helpers[%d]", i), "helper %s:%d", h.Protocol, h.Port)
+		}
+	}
+	gateway := slices.ContainsFunc(n.Interfaces, func(f Interface) bool { return f.Zone == ZoneLAN })
+	if len(n.Helpers) > 0 && !gateway && len(n.Interfaces) > 0 {
+		r.warn("helpers", "give an interface zone: lan, or take them out", "helpers are for connections from lan, and no interface is in lan")
 	}
 }
 

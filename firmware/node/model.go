@@ -15,6 +15,7 @@ type Node struct {
 	Interfaces []Interface `json:"interfaces"`
 	Routes     []Route     `json:"routes,omitempty"`
 	NAT        []NAT       `json:"nat,omitempty"`
+	Helpers    []Helper    `json:"helpers,omitempty"`
 	Monitors   []Monitor   `json:"monitors,omitempty"`
 	// Registration is the name of the interface that the licence is bound to; empty: the one with the licence's MAC.
 	Registration string `json:"registration,omitempty"`
@@ -248,6 +249,12 @@ type NAT struct {
 	To    Target         `json:"to"`
 	Addr  netip.Addr     `json:"addr,omitzero"` // with TargetIP
 	Ports Ports          `json:"ports"`
+}
+
+// Helper has the kernel read along in connections from lan of a protocol that announces further ones, and let those pass.
+type Helper struct {
+	Protocol string `json:"protocol"` // ftp or sip
+	Port     uint16 `json:"port"`     // TCP for ftp, UDP for sip
 }
 
 // Target says which source address NAT gives.

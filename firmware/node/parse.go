@@ -64,6 +64,7 @@ func (r *reader) node(s *section, n *Node) {
 	readSections(s, "interfaces", &n.Interfaces, iface)
 	readSections(s, "routes", &n.Routes, route)
 	readSections(s, "nat", &n.NAT, nat)
+	readList(s, "helpers", &n.Helpers, helper)
 	readSections(s, "monitors", &n.Monitors, monitor)
 	read(s, "registration", &n.Registration, anyText)
 	if v, ok := s.take("ssh"); ok {

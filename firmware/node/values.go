@@ -263,3 +263,23 @@ func clusterKey(s string) (Key, *complaint) {
 	}
 	return Key(raw), nil
 }
+
+// helper parses ftp, sip, or one of them with a port: ftp:2121.
+func helper(s string) (h Helper, bad *complaint) {
+	name, port, given := strings.Cut(s, ":")
+	switch name {
+	case "ftp":
+		h.Port = 21
+	case "sip":
+		h.Port = 5060
+	default:
+		return h, &complaint{fmt.Sprintf("%q is not a protocol with a helper", name), "ftp or sip, with a port if it is another one: ftp:2121"}
+	}
+	if given {
+		if h.Port, bad = number[uint16](1, 65535)(port); bad != nil {
+			return Helper{}, &complaint{fmt.Sprintf("%q is not a port", port), "1 to 65535, e.g. " + name + ":2121"}
+		}
+	}
+	h.Protocol = name
+	return h, nil
+}

@@ -38,6 +38,7 @@ func (d *decoder) check(p *Policy) {
 	c.checkGroups()
 	c.checkNAT()
 	c.checkFilter()
+	c.checkHelpers()
 	c.checkManagement()
 	c.checkServices()
 	c.checkMonitors()

@@ -25,6 +25,7 @@ type Policy struct {
 	Objects     Objects    `key:"objects" doc:"Named groups of addresses and services."`
 	NAT         []NAT      `key:"nat" doc:"Address translation. The first entry that matches a new connection decides, for its source and for its destination."`
 	Filter      Filter     `key:"filter" doc:"What passes through the gateway. Nothing passes that no rule accepts; answers to what was accepted always do."`
+	Helpers     []Helper   `key:"helpers" doc:"Connections in which the kernel reads along, so that NAT and the filter know the further ones that their protocol announces. None by default."`
 	Management  []Access   `key:"management" doc:"Who may reach the gateway itself."`
 	Services    Services   `key:"services" doc:"Ports of the gateway's own services."`
 	Monitors    []Monitor  `key:"monitors" doc:"Hosts beyond the links; a member that cannot reach them is unfit."`
@@ -41,6 +42,7 @@ type Cluster struct {
 	Timing    Timing          `key:"timing" doc:"Times of the heartbeats."`
 	Lock      Lock            `key:"lock" doc:"What a member that took over without a plan keeps to itself."`
 	Prefer    Preference      `key:"prefer" enum:"availability,safety" doc:"What a member does that hears no other: serve, or stay silent without a majority."`
+	Defer     bool            `key:"defer" doc:"Hold the first packet of each connection back until the standbys in sync have the connection, 20 ms at most."`
 	Witness   *Witness        `key:"witness" doc:"A member that only judges; it gives two members a majority."`
 }
 
@@ -219,6 +221,25 @@ type Rule struct {
 	Action      rules.Action `key:"action" need:"yes" enum:"accept,drop,reject" doc:"reject tells the sender; it never ends a connection that is already running."`
 	Log         bool         `key:"log" doc:"Log new connections, at most 10 lines a second."`
 	Limit       *Limit       `key:"limit" doc:"New connections beyond it are dropped; for accept only."`
+}
+
+// Helper attaches a helper of the kernel to connections.
+type Helper struct {
+	Name        string               `key:"name" need:"yes" as:"name" doc:"Unique; counters and differences use it."`
+	Protocol    rules.HelperProtocol `key:"protocol" need:"yes" enum:"ftp,sip" doc:"ftp over TCP, sip over UDP; what is encrypted no helper can read."`
+	From        []string             `key:"from" need:"yes" as:"name" doc:"Zones the connections come from. Whoever may speak there can have further connections let in to himself."`
+	Source      []Address            `key:"source" doc:"Their sources; none means all of the zones."`
+	Destination []Address            `key:"destination" doc:"Their destinations as the client says them, before dnat; none means all."`
+	Port        uint16               `key:"port" min:"1" max:"65535" doc:"Destination port as the client says it; 21 for ftp and 5060 for sip when left out."`
+}
+
+// at is the port at which the helper listens.
+func (h *Helper) at() uint16 {
+	if h.Port != 0 {
+		return h.Port
+	}
+	_, usual := h.Protocol.Transport()
+	return usual
 }
 
 // Limit of a rule.

@@ -60,7 +60,7 @@ func (p *Policy) node(id uint8, hostname string) *node.Node {
 	for _, m := range k.Members {
 		n.Cluster.Members = append(n.Cluster.Members, node.Member{ID: m.ID, Name: m.Name, Priority: m.Priority})
 	}
-	n.Cluster.Safety, n.Cluster.Lock = k.Prefer == PreferSafety, k.Lock.After == LockFailover
+	n.Cluster.Safety, n.Cluster.Lock, n.Cluster.Defer = k.Prefer == PreferSafety, k.Lock.After == LockFailover, k.Defer
 	if k.Witness != nil {
 		n.Cluster.Witnesses = []node.Witness{{ID: node.MaxMembers + 1, Name: "witness", Address: k.Witness.Address}}
 	}
@@ -158,6 +158,12 @@ func (p *Policy) rules(id uint8, n *node.Node) *rules.Rules {
 		r.Forward = append(r.Forward, rules.Filter{
 			ID: "filter/" + f.Name, Action: f.Action, Log: f.Log, Limit: f.Limit.rules(),
 			Match: rules.Match{From: f.From, To: f.To, Src: p.ranges(f.Source), Dst: p.ranges(f.Destination), Services: p.services(f.Service)},
+		})
+	}
+	for i := range p.Helpers {
+		h := &p.Helpers[i]
+		r.Helpers = append(r.Helpers, rules.Helper{
+			ID: "helper/" + h.Name, Match: rules.Match{From: h.From, Src: p.ranges(h.Source), Dst: p.ranges(h.Destination)}, Protocol: h.Protocol, Port: h.at(),
 		})
 	}
 	p.nat(r)

@@ -100,7 +100,7 @@ func EnsureClosed() (bool, error) {
 // tell each other; through the box nothing, not even connections that were established.
 func Lockdown(r *rules.Rules) *Ruleset {
 	locked := *r
-	locked.Forward, locked.DNAT, locked.SNAT, locked.Fast = nil, nil, nil, false
+	locked.Forward, locked.DNAT, locked.SNAT, locked.Helpers, locked.Fast = nil, nil, nil, nil, false
 	out := Compile(&locked)
 	for _, ch := range out.chains {
 		if ch.name == "forward" {

@@ -32,8 +32,8 @@ func Compile(r *rules.Rules) *Ruleset {
 		Rules: r, out: &Ruleset{}, sets: map[string]bool{}, counted: map[string]bool{},
 	}
 	forward, input := c.forward(), c.input()
-	prerouting, postrouting := c.prerouting(), c.postrouting()
-	for _, ch := range []*chain{forward, input, prerouting, postrouting} {
+	helpers, prerouting, postrouting := c.helperChain(), c.prerouting(), c.postrouting()
+	for _, ch := range []*chain{forward, input, helpers, prerouting, postrouting} {
 		if ch != nil {
 			c.out.chains = append(c.out.chains, ch)
 		}

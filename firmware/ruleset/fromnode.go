@@ -1,6 +1,7 @@
 package ruleset
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 
@@ -41,6 +42,11 @@ func FromNode(n *node.Node) *rules.Rules {
 		if r.Zone(wan[0]) != nil {
 			r.Forward = []rules.Filter{{ID: "node/lan-wan", Match: rules.Match{From: lan, To: wan}, Action: rules.Accept}}
 		}
+	}
+	for _, h := range n.Helpers {
+		r.Helpers = append(r.Helpers, rules.Helper{
+			ID: fmt.Sprintf("node/helper-%s-%d", h.Protocol, h.Port), Match: rules.Match{From: lan}, Protocol: rules.HelperProtocol(h.Protocol), Port: h.Port,
+		})
 	}
 	for _, t := range n.NAT {
 		out := n.Interface(t.Out)

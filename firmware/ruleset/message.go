@@ -98,6 +98,13 @@ func (r *Ruleset) messages(old *present) ([]message, error) {
 			Type: expr.LimitTypePkts, Rate: l.rate, Unit: units[l.unit], Burst: uint32(l.burst),
 		}})
 	}
+	for _, p := range r.helpers {
+		if slices.Contains(old.helpers, string(p)) {
+			continue
+		}
+		head.say("helper %s", p)
+		c.AddObj(helperObject(table, p))
+	}
 	if len(r.fast) > 0 && !slices.Equal(r.fast, old.fast) {
 		head.say(flowtable)
 		c.AddFlowtable(&nftables.Flowtable{Table: table, Name: flowtable, Devices: r.fast})

@@ -6,6 +6,8 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
+
+	"github.com/twinkeep/twinkeep/firmware/ruleset/rules"
 )
 
 // present is the table as it is in the kernel. What the new one has too stays in place: chains, because a base chain that is
@@ -16,6 +18,7 @@ type present struct {
 	chains   []*nftables.Chain
 	sets     []*nftables.Set
 	limits   []string
+	helpers  []string
 	counters map[string]bool
 	fast     []string // devices of the flowtable
 	counts   Counters
@@ -74,6 +77,8 @@ func (p *present) readObjects(c *nftables.Conn, table *nftables.Table) error {
 			p.counts.named[named.Name] = Count{n.Packets, n.Bytes}
 		case *expr.Limit:
 			p.limits = append(p.limits, named.Name)
+		case *expr.CtHelper:
+			p.helpers = append(p.helpers, named.Name)
 		}
 	}
 	return nil
@@ -160,6 +165,12 @@ func (r *Ruleset) clear(rec *recorder, table *nftables.Table, old *present) {
 	for _, name := range old.limits {
 		rec.say(leftover+"limit %s", name)
 		c.DeleteObject(&nftables.NamedObj{Table: table, Name: name, Type: nftables.ObjTypeLimit, Obj: &expr.Limit{}})
+	}
+	for _, name := range old.helpers {
+		if p := rules.HelperProtocol(name); !slices.Contains(r.helpers, p) {
+			rec.say(leftover+"helper %s", name)
+			c.DeleteObject(helperObject(table, p))
+		}
 	}
 	for name := range old.counters {
 		if !slices.Contains(r.counters, name) {

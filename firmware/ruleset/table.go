@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/google/nftables"
+
+	"github.com/twinkeep/twinkeep/firmware/ruleset/rules"
 )
 
 // Table is the name of the nftables table, family inet.
@@ -16,6 +18,7 @@ const Table = "twinkeep"
 type Ruleset struct {
 	counters []string // named counters, one for each rule of the policy that is not an element of a set
 	limits   []limit
+	helpers  []rules.HelperProtocol
 	sets     []*set
 	chains   []*chain
 	fast     []string // devices of the flowtable; none: no flowtable
@@ -71,6 +74,10 @@ func (r *Ruleset) String() string {
 	}
 	for _, l := range r.limits {
 		fmt.Fprintf(&b, "\tlimit %s {\n\t\trate %d/%s burst %d packets\n\t}\n\n", l.name, l.rate, l.unit, l.burst)
+	}
+	for _, p := range r.helpers {
+		proto, _ := p.Transport()
+		fmt.Fprintf(&b, "\tct helper %s {\n\t\ttype \"%s\" protocol %s\n\t\tl3proto inet\n\t}\n\n", p, p, protoName(proto))
 	}
 	for _, s := range r.sets {
 		s.write(&b)

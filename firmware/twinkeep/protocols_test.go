@@ -18,20 +18,6 @@ import (
 	"github.com/twinkeep/twinkeep/tools/netnslab/pair"
 )
 
-// helperRules attach the kernel's helpers, which a node file cannot ask for.
-const helperRules = `table ip helpers
-delete table ip helpers
-table ip helpers {
-	ct helper ftp { type "ftp" protocol tcp; l3proto ip; }
-	ct helper sip { type "sip" protocol udp; l3proto ip; }
-	chain prerouting {
-		type filter hook prerouting priority mangle
-		tcp dport 21 ct helper set "ftp"
-		udp dport 5060 ct helper set "sip"
-	}
-}
-`
-
 // place is a namespace as crowd wants it.
 type place struct{ ns *netnslab.NS }
 
@@ -206,17 +192,11 @@ func invite(t *testing.T, p *pair.Pair, registrar *raw, port int) func() error {
 // data connection of FTP in active mode, the voice of a call that was set up before, SCTP, GRE, ICMP with its identifier.
 func TestProtocolsSurvive(t *testing.T) {
 	p := pair.NewPair(t, binary)
+	for i, m := range []*pair.Member{p.A, p.B} {
+		m.WriteNode(pair.NodeFile(i+1) + "helpers: [ftp, sip]\n")
+	}
 	p.StartBoth()
 	p.Wait("both members to be in sync", func() bool { return syncOf(p.A).InSync && syncOf(p.B).InSync })
-	rules := func(m *pair.Member) {
-		c := exec.Command("ip", "netns", "exec", m.NS.Name, "nft", "-f", "-")
-		c.Stdin = strings.NewReader(helperRules)
-		if out, err := c.CombinedOutput(); err != nil {
-			t.Fatalf("%v: %s", err, out)
-		}
-	}
-	rules(p.A)
-	rules(p.B)
 	p.ClientNS.Run("sysctl", "-qw", "net.ipv4.ping_group_range=0 0")
 	many, err := crowd.Open(place{p.ClientNS}, place{p.ServerNS}, crowd.Plan{Direct: netip.MustParseAddr(pair.Server), ICMP: 10, FTP: true})
 	if err != nil {

@@ -101,6 +101,7 @@ type Machine struct {
 	full    bool // entries were refused for want of room
 	inSync  bool
 	text    string
+	behind  behind        // why it is not in sync, for the log
 	since   time.Duration // of inSync
 	good    time.Duration // when the holder was last heard and equal
 	ops     []KernelOp
@@ -329,6 +330,7 @@ func (m *Machine) source() *peer {
 // judge finds out whether this member is in sync, and tells when that changes.
 func (m *Machine) judge() {
 	ok, text := m.verdict()
+	m.behind.note(m, ok, text)
 	if ok == m.inSync {
 		m.text = text
 		return

@@ -57,7 +57,7 @@ func Write(w io.Writer, list []Change) {
 
 // entries says what one entry of a list is called.
 var entries = map[string]string{
-	"zones": "zone", "interfaces": "interface", "routes": "route to", "nat": "nat", "filter rules": "filter rule",
+	"zones": "zone", "interfaces": "interface", "routes": "route to", "nat": "nat", "filter rules": "filter rule", "helpers": "helper",
 	"management": "management", "monitors": "monitor", "cluster members": "member", "objects addresses": "addresses", "objects services": "services",
 }
 
@@ -130,7 +130,7 @@ func lists(out *[]Change, where string, a, b []policy.Tree) {
 			compare(out, what, a[i], b[j])
 		}
 	}
-	if where == "nat" || where == "filter rules" {
+	if where == "nat" || where == "filter rules" || where == "helpers" {
 		moved(out, name, a, b, was, is)
 	}
 }

@@ -32,7 +32,7 @@ const (
 
 // Step is one thing that happens to the packet.
 type Step struct {
-	// Rule is the one that did it: filter/NAME, nat/NAME, management/NAME, ping/ZONE, spoofed/ZONE, dropped/forward or
+	// Rule is the one that did it: filter/NAME, nat/NAME, helper/NAME, management/NAME, ping/ZONE, spoofed/ZONE, dropped/forward or
 	// dropped/input; also the name of its counter. Empty when no rule has a part in it.
 	Rule string `json:"rule,omitempty"`
 	Text string `json:"text"`
@@ -104,6 +104,7 @@ func Explain(r *rules.Rules, p Packet) Result {
 		e.step("", "comes in by "+in.Name+", zone "+in.Zone)
 	}
 	if in.Zone != "" {
+		e.helper()
 		e.dnat()
 	}
 	if slices.Contains(r.Local, e.Result.To) {
@@ -134,6 +135,18 @@ func (e *evaluation) serves(s rules.Service) bool {
 
 func in(zones []string, zone string) bool {
 	return zone != "" && (len(zones) == 0 || slices.Contains(zones, zone))
+}
+
+// helper finds the helper that reads along in the connection, before anything is translated.
+func (e *evaluation) helper() {
+	for i := range e.Helpers {
+		h := &e.Helpers[i]
+		if proto, _ := h.Protocol.Transport(); proto != e.Proto || h.Port != e.Packet.Port || !in(h.Match.From, e.InZone) || !e.matches(&h.Match) {
+			continue
+		}
+		e.step(h.ID, "the kernel's helper for "+string(h.Protocol)+" reads along: connections that it announces are translated and pass")
+		return
+	}
 }
 
 func (e *evaluation) dnat() {

@@ -355,8 +355,13 @@ func randomPolicy(rng *rand.Rand) string {
 	for range rng.IntN(4) {
 		add(&management, "  ", "from: [%s], service: [%s], vips: %t%s", pick(rng, zones), pick(rng, []string{"ssh", "api", "ping", "udp/53", "tcp/80"}), rng.IntN(2) == 0, some(rng, "source", 2, nets))
 	}
+	helpers := "helpers:\n"
+	for range rng.IntN(5) {
+		add(&helpers, "  ", "protocol: %s, from: [%s], port: %d%s%s", pick(rng, []string{"ftp", "sip"}), pick(rng, zones), pick(rng, ports),
+			some(rng, "source", 2, inside4, nets, hosts6), some(rng, "destination", 2, outside4, public4, nets))
+	}
 	out := base
-	for _, list := range []string{nat, filter, management} {
+	for _, list := range []string{nat, filter, management, helpers} {
 		if strings.Contains(list, "{") {
 			out += list
 		}

@@ -1,6 +1,7 @@
 // Package rules is the packet filter and the NAT of one member as plain values, with every name resolved: what
 // firmware/ruleset compiles for the kernel and firmware/policy/explain evaluates. Both read the same meaning:
 //
+//	all           Helpers, before DNAT
 //	to the box    DNAT, then Input rules of the zone the packet came from; nothing else gets in
 //	through       DNAT, then the sources of its zone, then the first Forward rule that matches, then source NAT
 //
@@ -25,6 +26,7 @@ type Rules struct {
 	Forward    []Filter     // through the box
 	DNAT       []DNAT
 	SNAT       []SNAT
+	Helpers    []Helper
 	LogDropped bool // what no rule matched is logged, at a limited rate
 	Fast       bool // established connections go through a flowtable where the kernel has it
 }
@@ -162,6 +164,33 @@ type SNAT struct {
 	Random     bool // every source port is chosen at random; otherwise kept where it is free
 	Persistent bool // a client keeps its address of the pool
 	Translated bool // only connections that DNAT has changed: hairpin
+}
+
+// Helper has the kernel read along in new connections of a protocol that announces further ones, so that NAT translates
+// what is announced and those pass as related. Dst of Match is as the client says it, before DNAT; To and Services are not
+// used. The first that matches decides.
+type Helper struct {
+	ID string
+	Match
+	Protocol HelperProtocol
+	Port     uint16 // destination port, as the client says it
+}
+
+// HelperProtocol is a protocol with a helper in the kernel.
+type HelperProtocol string
+
+// Protocols with a helper.
+const (
+	FTP HelperProtocol = "ftp" // RFC 959 and RFC 2428 over TCP
+	SIP HelperProtocol = "sip" // RFC 3261 over UDP
+)
+
+// Transport gives the IANA number of the protocol below, and the usual port.
+func (p HelperProtocol) Transport() (proto uint8, port uint16) {
+	if p == SIP {
+		return UDP, 5060
+	}
+	return TCP, 21
 }
 
 // RangeOf is the range of a prefix.
