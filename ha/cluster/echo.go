@@ -116,7 +116,10 @@ func (m *Machine) herald() {
 	}
 	if m.heralded == Never {
 		m.heralded = m.now
-		m.beatAll()
+		vote := m.ballot.member
+		if m.judge(); m.ballot.member == vote { // else that was said at once
+			m.beatAll()
+		}
 	}
 }
 
@@ -140,9 +143,13 @@ func (m *Machine) nextHerald() Instant {
 	switch h := m.holder(); {
 	case m.quorum() || m.active() || m.nextBeat == Never:
 	case m.heralded != Never:
-		if end := m.heralded.Add(m.cfg.Timing.Beat); end > m.now {
-			return end
+		d := Never
+		for _, at := range []Instant{m.heralded.Add(m.cfg.Timing.Beat), m.deafAt()} {
+			if at > m.now {
+				d = min(d, at)
+			}
 		}
+		return d
 	case m.lockdown():
 	case h != nil:
 		return h.lastHeard.Add(m.cfg.Timing.patience())
@@ -152,15 +159,16 @@ func (m *Machine) nextHerald() Instant {
 	return Never
 }
 
-// deaf reports whether nobody at all has been heard for as long as makes a standby say that it is about to take the role:
+// deafAt is since when nobody at all has been heard for as long as makes a standby say that it is about to take the role:
 // then nobody can tell it either that the holder lives.
-func (m *Machine) deaf() bool {
+func (m *Machine) deafAt() Instant {
+	at := longAgo
 	for _, p := range m.others {
-		if p.alive && m.now.Sub(p.lastHeard) < m.cfg.Timing.patience() {
-			return false
+		if p.alive {
+			at = max(at, p.lastHeard.Add(m.cfg.Timing.patience()))
 		}
 	}
-	return true
+	return at
 }
 
 // handedOver reports whether the last holder gave the role up by itself and no other member can have taken it since, so that nobody need be warned: it has

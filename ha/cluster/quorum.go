@@ -57,11 +57,14 @@ type ballot struct {
 func (m *Machine) judge() {
 	v := &m.ballot
 	if !m.quorum() { // then it only tells the others whom it takes for the holder
+		was := v.member
 		*v = ballot{}
 		if m.active() {
 			v.member = m.cfg.Self
-		} else if h := m.holder(); h != nil && (m.heralded == Never || !m.deaf()) {
+		} else if h := m.holder(); h != nil && (m.heralded == Never || m.now < m.deafAt()) {
 			v.member = h.id
+		} else if h != nil && was == h.id {
+			m.beatAll() // a beat before the takeover; later ones may be too late
 		}
 		return
 	}
