@@ -101,6 +101,7 @@ var mutations = []mutation{
 	{"successor out of sync waited for", decideGo, "case m.passedOver(m.peer(chosen)):", "case false:", "a member out of sync takes the role past one in sync"},
 	{"successor out of sync keeps its votes", quorumGo, " || m.passedOver(p):", ":", "a member out of sync takes the role past one in sync"},
 	{"promise given to a bidder again", quorumGo, " && (want != v.to || m.holder() == nil || want != m.holder().id) {", " && want != v.to {", "a member out of sync takes the role past one in sync"},
+	{"echo of a boot that is over taken for news", peerGo, "return h.Seq > max(p.echoed, p.echoFloor)", "return true", "a recording of a boot that nobody believed in unseats the living one"},
 	{"old echo taken for life", peerGo, "if sent.Sub(from.echoSent) >= m.now.Sub(from.echoAt)/2 {", "if true {", "a path that works one way makes two actives"},
 	{"half the votes after another's term", quorumGo, "if m.doubt.on {", "if false {", "two halves of a cluster serve after a clock stood still"},
 	{"sleeper does not know", clocksGo, "return m.now.Sub(p.clocks.leapt) < m.cfg.Timing.Dead", "return false", "connections break after a virtual machine was paused"},
