@@ -30,7 +30,7 @@ type Client struct {
 // NewClient makes a client of the sockets in a run directory. It connects when asked for something.
 func NewClient(runDir string) *Client {
 	c := &Client{run: runDir, https: make(map[string]*http.Client)}
-	for _, socket := range []string{InitSocket, GatewaydSocket, HadSocket, StatesyncdSocket, HaldSocket, UpgradedSocket, SSHSocket} {
+	for _, socket := range []string{InitSocket, GatewaydSocket, HadSocket, StatesyncdSocket, HaldSocket, UpgradedSocket, SSHSocket, RemoteSocket} {
 		c.https[socket] = &http.Client{Transport: &http.Transport{
 			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 				return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(runDir, socket))
