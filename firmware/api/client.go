@@ -109,6 +109,11 @@ func get[T any](ctx context.Context, c *Client, socket, path string) (v T, err e
 	return v, err
 }
 
+// Open gives a daemon's answer as it comes. The caller closes it; ctx is the only limit in time.
+func (c *Client) Open(ctx context.Context, socket, path string) (io.ReadCloser, error) {
+	return c.do(ctx, socket, http.MethodGet, path, nil)
+}
+
 // HA is had's view of the cluster.
 func (c *Client) HA(ctx context.Context) (member.Status, error) {
 	return get[member.Status](ctx, c, HadSocket, "/v1/status")

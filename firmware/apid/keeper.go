@@ -30,6 +30,7 @@ type Options struct {
 	ConfigDir, StateDir, RunDir string
 	// Program is the multi-call binary: it is run as the front.
 	Program string
+	Version string // of the firmware, for techsupport
 	Ready   func() // called when the socket is served; may be nil
 	Log     *slog.Logger
 }
@@ -73,7 +74,9 @@ func Run(ctx context.Context, o Options) error {
 		return fmt.Errorf("apid: %w", err)
 	}
 	for _, r := range routes {
-		if k.daemons[r.socket] == nil {
+		if r.socket == archive {
+			k.daemons[archive] = k.archive()
+		} else if k.daemons[r.socket] == nil {
 			k.daemons[r.socket] = k.daemon(r.socket)
 		}
 	}

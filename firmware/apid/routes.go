@@ -17,6 +17,9 @@ type route struct {
 	socket, to   string // to: the daemon's path when it is another one
 }
 
+// archive stands for a socket where the keeper itself answers.
+const archive = "techsupport"
+
 // routes are all that can be asked for over the network. What is not here cannot: the daemons' API is as wide as root.
 var routes = []route{
 	{"GET", "/v1/status", Reader, api.HadSocket, ""},
@@ -33,6 +36,7 @@ var routes = []route{
 	{"GET", "/v1/upgrade", Reader, api.UpgradedSocket, "/v1/cluster"},
 
 	{"GET", "/v1/connections", Admin, api.GatewaydSocket, ""},
+	{"GET", "/v1/techsupport", Admin, archive, ""},
 	{"GET", "/v1/journal", Admin, api.InitSocket, ""},
 	{"GET", "/v1/node/file", Admin, api.GatewaydSocket, ""},
 	{"GET", install.PathFile, Admin, api.GatewaydSocket, ""},

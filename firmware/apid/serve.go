@@ -9,9 +9,11 @@ import (
 	"net/http/httputil"
 	"net/netip"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/twinkeep/twinkeep/firmware/api"
+	"github.com/twinkeep/twinkeep/firmware/techsupport"
 )
 
 // Headers by which the front says where a request comes from and where it came in.
@@ -90,6 +92,22 @@ func (k *keeper) admit(r *http.Request, source netip.Addr) (Token, *api.Error) {
 		return refuse(http.StatusTooManyRequests, "too many requests")
 	}
 	return who, nil
+}
+
+// archive writes the archive of techsupport, one at a time.
+func (k *keeper) archive() http.Handler {
+	var one sync.Mutex
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !one.TryLock() {
+			api.Reply(w, nil, &api.Error{Status: http.StatusConflict, Message: "another archive is being written"})
+			return
+		}
+		defer one.Unlock()
+		w.Header().Set("Content-Type", "application/gzip")
+		if err := techsupport.Write(r.Context(), w, api.NewClient(k.RunDir), k.Version); err != nil {
+			panic(http.ErrAbortHandler) // the client must not take a part for the whole
+		}
+	})
 }
 
 // daemon passes requests on to a daemon's socket.

@@ -102,7 +102,7 @@ func (s *session) root() *cobra.Command {
 	root.AddCommand(
 		s.haCommand(), s.clusterCommand(), s.ifstatCommand(), s.boardCommand(), s.hardwareCommand(), s.connCommand(), s.syncCommand(), s.logCommand(),
 		s.interfaceCommand(), s.licenseCommand(), s.nodeCommand(), s.policyCommand(), s.serviceCommand(), s.shellCommand(), s.rebootCommand(), s.shutdownCommand(), s.versionCommand(),
-		s.upgradeCommand(), s.secureBootCommand(), s.flashCommand(), s.factoryResetCommand(), s.setupCommand(), s.passwordCommand(), s.sshCommand(), s.apiCommand(),
+		s.upgradeCommand(), s.secureBootCommand(), s.flashCommand(), s.factoryResetCommand(), s.setupCommand(), s.passwordCommand(), s.sshCommand(), s.apiCommand(), s.techsupportCommand(),
 	)
 	root.CompletionOptions.DisableDefaultCmd = s.interactive || s.Operator != ""
 	if s.interactive {

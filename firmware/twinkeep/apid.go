@@ -20,7 +20,7 @@ func apidCommand(d *dirs) *cobra.Command {
 			}
 			ctx, cancel := stopping()
 			defer cancel()
-			return apid.Run(ctx, apid.Options{ConfigDir: d.config, StateDir: d.state, RunDir: d.run, Program: self, Ready: ready, Log: journal.New(os.Stderr)})
+			return apid.Run(ctx, apid.Options{ConfigDir: d.config, StateDir: d.state, RunDir: d.run, Program: self, Version: version, Ready: ready, Log: journal.New(os.Stderr)})
 		},
 	}
 	d.flags(c)

@@ -132,6 +132,9 @@ func TestAPI(t *testing.T) {
 	r.WaitStates("DOWN", "ACTIVE")
 	r.want(200, "", a, "DELETE", "/v1/devices/backup")
 	r.WaitStates("STANDBY", "ACTIVE")
+	saved := r.at("api.tar.gz")
+	r.want(200, "", a, "GET", "/v1/techsupport", "-o", saved)
+	checkArchive(t, saved, "ACTIVE")
 	huge := r.at("huge")
 	if err := os.WriteFile(huge, make([]byte, 21<<20), 0o600); err != nil {
 		t.Fatal(err)
@@ -230,4 +233,32 @@ func TestAPIFront(t *testing.T) {
 	operate(t, r.A, true, "policy", "install", r.sign(3, document("")))
 	r.waitRuns(3, r.A, r.B)
 	r.Wait("the end of the front", func() bool { return front() == 0 && !r.state(r.A).Enabled })
+}
+
+// checkArchive looks into an archive of techsupport: it is whole, tells the states, and has no secret.
+func checkArchive(t *testing.T, path string, texts ...string) {
+	t.Helper()
+	list, err := exec.Command("tar", "-tzf", path).CombinedOutput()
+	if err != nil {
+		t.Fatalf("techsupport: %v\n%s", err, list)
+	}
+	all, err := exec.Command("tar", "-xzOf", path).CombinedOutput()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"ha.json", "changes.json", "hardware.json", "node.yaml", "policy.json", "journal.json", "proc/net/dev"} {
+		if !strings.Contains(string(list), "techsupport/"+name+"\n") {
+			t.Errorf("the archive has no %s:\n%s", name, list)
+		}
+	}
+	for _, text := range texts {
+		if !strings.Contains(string(all), text) {
+			t.Errorf("the archive does not say %s", text)
+		}
+	}
+	for _, secret := range []string{"dGVzdCBrZXkgb2YgdGhlIG5hbWVzcGFjZSBsYWIgMTI=", "$argon2id$", "PRIVATE KEY"} {
+		if strings.Contains(string(all), secret) {
+			t.Errorf("the archive has a secret: %s", secret)
+		}
+	}
 }

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/twinkeep/twinkeep/init/data"
-	"github.com/twinkeep/twinkeep/tools/image/disk"
 	"github.com/twinkeep/twinkeep/tools/lab/agent"
 	"github.com/twinkeep/twinkeep/tools/lab/qemu"
 	"github.com/twinkeep/twinkeep/tools/lab/vswitch"
@@ -174,22 +173,6 @@ func (l *Lab) powerOn(h Host) error {
 		return err
 	}
 	l.Machines[h.Name] = m
-	return nil
-}
-
-// disk is the image of a gateway's disk; empty when it has none.
-func (l *Lab) disk(name string) string {
-	if !l.Disks || !slices.Contains(Gateways, name) {
-		return ""
-	}
-	return filepath.Join(l.RunDir, name+".disk")
-}
-
-// newDisk makes a disk as it is before the first boot: partitions, and nothing in them.
-func newDisk(path string) error {
-	if err := disk.Write(path, nil); err != nil {
-		return fmt.Errorf("make disk: %w", err)
-	}
 	return nil
 }
 
