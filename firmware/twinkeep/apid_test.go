@@ -134,7 +134,7 @@ func TestAPI(t *testing.T) {
 	r.WaitStates("STANDBY", "ACTIVE")
 	saved := r.at("api.tar.gz")
 	r.want(200, "", a, "GET", "/v1/techsupport", "-o", saved)
-	checkArchive(t, saved, "ACTIVE")
+	checkArchive(t, saved, "ACTIVE", "\"in_force\"")
 	huge := r.at("huge")
 	if err := os.WriteFile(huge, make([]byte, 21<<20), 0o600); err != nil {
 		t.Fatal(err)
@@ -246,7 +246,7 @@ func checkArchive(t *testing.T, path string, texts ...string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"ha.json", "changes.json", "hardware.json", "node.yaml", "policy.json", "journal.json", "proc/net/dev"} {
+	for _, name := range []string{"ha.json", "changes.json", "hardware.json", "node.yaml", "journal.json", "proc/net/dev"} {
 		if !strings.Contains(string(list), "techsupport/"+name+"\n") {
 			t.Errorf("the archive has no %s:\n%s", name, list)
 		}
