@@ -33,6 +33,8 @@ type Options struct {
 	Shell     []string // what the command shell runs; /bin/gosh or $SHELL when empty
 	// Operator is who has logged in over the network: no password is asked for, and there is no shell. Empty on a serial line.
 	Operator string
+	// Idle is how long the interactive console waits for a command; 0: 30 minutes for an Operator, for ever on a serial line.
+	Idle time.Duration
 	// Audit is told what an operator does that changes something; may be nil.
 	Audit func(text string)
 }
