@@ -95,6 +95,8 @@ var mutations = []mutation{
 	{"votes outlive the promise", quorumGo, "return t.Dead - t.Lease - t.Beat }", "return t.Dead + t.Lease }", "the old holder goes on after its voters have turned to another"},
 	{"silent successor keeps the vote", quorumGo, "return p != nil && p.alive && id != m.lastHolder", "return p != nil && id != m.lastHolder", "a storm of heartbeats while the role is handed to a dead member"},
 	{"a naming outlives the successor's own tenure", quorumGo, "p.alive && id != m.lastHolder", "p.alive", "a member out of sync takes the role past one in sync"},
+	{"connections compared by their difference", decideGo, "cmp.Compare(magnitude(a.connections), magnitude(b.connections))",
+		"func() int {\nif max(a.connections, b.connections)-min(a.connections, b.connections) > 64 {\nreturn cmp.Compare(a.connections, b.connections)\n}\nreturn 0\n}()", "three members, each better than the next: none takes the role"},
 	{"removed member's farewell counts", votesGo, "m.others = slices.DeleteFunc(m.others, func(o *peer) bool { return o == p })", "", "two members in safety mode both serve after a third was removed"},
 	{"deaf standby votes for the holder", quorumGo, " && (m.heralded == Never || m.now < m.deafAt())", "", "the holder learns too late that a standby is deaf"},
 	{"warning still votes for the holder", echoGo, "if m.judge(); m.ballot.member == vote {", "if m.ballot.member == vote {", "the holder learns too late that a standby is deaf"},
