@@ -40,6 +40,7 @@ type core struct {
 	kick     chan struct{} // of the reader of events
 	ended    chan struct{}
 	fast     atomic.Bool  // walks go as fast as they can
+	anew     atomic.Bool  // the walk that runs is to begin anew
 	backlog  atomic.Int64 // bytes, of the peer with most
 	barrierN atomic.Uint64
 	held     atomic.Uint64 // first packets
@@ -141,6 +142,7 @@ func (c *core) run(ctx context.Context) error {
 			c.tick()
 		}
 		c.fast.Store(c.machine.Repairing())
+		c.anew.Store(c.machine.WalkAnew())
 		c.subscribe()
 	}
 }

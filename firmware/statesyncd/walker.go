@@ -2,6 +2,7 @@ package statesyncd
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/twinkeep/twinkeep/ha/statesync"
@@ -60,7 +61,12 @@ func (c *core) walk(ctx context.Context) {
 			asked++
 		}
 		began := time.Now()
-		if err := c.pass(ctx); err != nil && ctx.Err() == nil {
+		err := c.pass(ctx)
+		for errors.Is(err, errAnew) {
+			c.step(ctx, walked{failed: true})
+			err = c.pass(ctx)
+		}
+		if err != nil && ctx.Err() == nil {
 			c.Options.Log.Error("a walk through the connection table broke off", "err", err)
 			c.step(ctx, walked{failed: true})
 		}
@@ -124,12 +130,18 @@ func (c *core) passOver(ctx context.Context, expects bool, buf []statesync.Event
 			return ctx.Err()
 		}
 		buf, mark = entries, next
+		if c.anew.Load() {
+			return errAnew
+		}
 		if err := c.pause(ctx); err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+// errAnew ends a walk that only checks, because a peer waits for the next one.
+var errAnew = errors.New("a walk begins anew for a member that joins")
 
 // pause between two pieces.
 func (c *core) pause(ctx context.Context) error {
