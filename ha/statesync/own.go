@@ -240,7 +240,8 @@ func (m *Machine) PassBegin(now time.Duration) {
 	}
 }
 
-// Chunk takes in a piece of the table. mark is the clock before the piece was made.
+// Chunk takes in a piece of the table. mark is the clock before the piece was made; it was made after the piece three
+// before it was taken in.
 func (m *Machine) Chunk(now time.Duration, mark uint32, entries []Event) {
 	m.now = now
 	m.settle()

@@ -5,7 +5,7 @@
 //	sudo go run ./tools/bench/sync
 //	sudo go run ./tools/bench/sync -rates 20000,50000 -loads 100000 -systems twinkeep
 //
-// The connection table's limit can only be raised for the whole machine: the bench does so and puts it back.
+// The connection table can only be sized for the whole machine: the bench does so and puts it back.
 package main
 
 import (
@@ -63,7 +63,8 @@ func numbers(s string) (out []int) {
 	return out
 }
 
-const maxPath = "/proc/sys/net/netfilter/nf_conntrack_max"
+// sizes are those of the connection table, which all namespaces share: as the image has them, a bucket for each entry.
+var sizes = []string{"/proc/sys/net/netfilter/nf_conntrack_buckets", "/proc/sys/net/netfilter/nf_conntrack_max"}
 
 func run(ctx context.Context, o *options) error {
 	err := machine.Require(machine.Program{Name: "ip", Package: "iproute2"}, machine.Program{Name: "conntrackd", Package: "conntrackd"}, machine.Program{Name: "conntrack", Package: "conntrack"}, machine.Program{Name: "nft", Package: "nftables"})
@@ -78,14 +79,16 @@ func run(ctx context.Context, o *options) error {
 	if out, err := exec.Command("go", "build", "-o", o.binary, "./firmware/twinkeep").CombinedOutput(); err != nil {
 		return fmt.Errorf("build twinkeep: %w\n%s", err, out)
 	}
-	old, err := os.ReadFile(maxPath)
-	if err != nil {
-		return err
+	for _, path := range sizes {
+		old, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(path, []byte("1048576"), 0); err != nil {
+			return fmt.Errorf("size the connection table: %w", err)
+		}
+		defer os.WriteFile(path, old, 0)
 	}
-	if err := os.WriteFile(maxPath, []byte("1048576"), 0); err != nil {
-		return fmt.Errorf("raise the limit of the connection table: %w", err)
-	}
-	defer os.WriteFile(maxPath, old, 0)
 	r := &results{o: o, began: time.Now(), before: machine.Load()}
 	if err := r.ceiling(); err != nil {
 		return err
