@@ -119,6 +119,9 @@ func measure(ctx context.Context, o *options, name string) (*part, error) {
 	trial := func(f func() error) {
 		for range o.n {
 			if err == nil {
+				err = machine.Turn(ctx)
+			}
+			if err == nil {
 				err = f()
 			}
 		}
