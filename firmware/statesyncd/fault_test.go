@@ -134,6 +134,23 @@ func TestBadLink(t *testing.T) {
 	}
 }
 
+// TestOneWayLink: a sync link that carries one direction only is no way; the stream takes another.
+func TestOneWayLink(t *testing.T) {
+	t.Parallel()
+	l := started(t, 2)
+	a, b := l.members[0], l.members[1]
+	a.play(flows(0, 500)...)
+	l.waitEqual(a)
+	badLink{deaf: true}.put(l)
+	a.play(flows(500, 1000)...)
+	l.wait("the stream on the LAN", func() bool {
+		s := b.sync()
+		return len(s.Peers) == 1 && s.Peers[0].Connected && s.Peers[0].Via == "lan"
+	})
+	l.waitEqual(a)
+	l.waitSync()
+}
+
 // TestSyncLinkLost: the stream moves to another interface and back; a smaller MTU on one side is no matter. With
 // no way left the standby says that it is not in sync.
 func TestSyncLinkLost(t *testing.T) {
@@ -158,7 +175,8 @@ func TestSyncLinkLost(t *testing.T) {
 	l.wait("the standby to say that it is not in sync", func() bool { s := b.sync(); return !s.InSync && strings.Contains(s.Text, "no connection") })
 	a.play(flows(1000, 1500)...)
 	l.sw.IP("link set dev sync1 up")
-	b.ns.IP("link set dev sync mtu 700") // the other side and the switch think 1500
+	b.ns.IP("link set dev sync mtu 700") // the switch thinks 1500
+	a.ns.IP("link set dev sync mtu 9000")
 	l.wait("the stream on the sync link", func() bool { return via() == "sync" })
 	l.waitEqual(a)
 	l.waitSync()
