@@ -47,15 +47,17 @@ type core struct {
 	late     atomic.Uint64 // of which went before every peer had their connection
 
 	// The core goroutine's own:
-	sessions  map[uint8]*link.Session
-	barriers  map[uint64]*barrier
-	diffs     []chan statesync.Diff
-	refused   map[statesync.Reason]uint64 // sessions, by reason
-	roleError string
-	rates     rates
-	report    report
-	listens   bool // to events of new and changed entries
-	fetching  map[statesync.Tuple]bool
+	sessions map[uint8]*link.Session
+	barriers map[uint64]*barrier
+	diffs    []chan statesync.Diff
+	refused  map[statesync.Reason]uint64 // sessions, by reason
+	// saidRefused is when a reason was logged last.
+	saidRefused map[statesync.Reason]time.Duration
+	roleError   string
+	rates       rates
+	report      report
+	listens     bool // to events of new and changed entries
+	fetching    map[statesync.Tuple]bool
 
 	netMu sync.Mutex
 	seen  map[uint8]map[string]sighting // by member and interface
