@@ -45,6 +45,7 @@ type core struct {
 	barrierN atomic.Uint64
 	held     atomic.Uint64 // first packets
 	late     atomic.Uint64 // of which went before every peer had their connection
+	dropped  atomic.Uint64 // further first packets, for which there was no room
 
 	// The core goroutine's own:
 	sessions map[uint8]*link.Session

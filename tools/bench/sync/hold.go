@@ -64,7 +64,7 @@ func (p *part) hold(ctx context.Context, o *options, rate int, on bool) error {
 	res.CPUB = float64((l.b.cpu() - b0).Microseconds()) / float64(total)
 	res.Busy = cpu1.Busy(cpu0)
 	p.Holds = append(p.Holds, res)
-	fmt.Fprintf(os.Stderr, "hold %v, %d/s: %.0f/s arrived, %d lost, first packet %s ms, held %d, late %d, CPU %.1f + %.1f µs, busy %.0f %%\n", on, rate, res.Arrived, res.Lost, res.Took, res.Held, res.Late, res.CPUA, res.CPUB, res.Busy)
+	fmt.Fprintf(os.Stderr, "hold %v, %d/s: %.0f/s arrived, %d lost (%d of them for want of room in the hold), first packet %s ms, held %d, late %d, CPU %.1f + %.1f µs, busy %.0f %%\n", on, rate, res.Arrived, res.Lost, after.HeldDropped-before.HeldDropped, res.Took, res.Held, res.Late, res.CPUA, res.CPUB, res.Busy)
 	return nil
 }
 
