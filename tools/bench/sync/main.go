@@ -46,7 +46,10 @@ func main() {
 	flag.StringVar(&o.keep, "keep", "build/bench-sync.json", "file that keeps what was measured, for the parts that are not measured now; empty for none")
 	flag.Parse()
 	o.rates, o.loads, o.holds = numbers(*rates), numbers(*loads), numbers(*holds)
-	o.systems, o.parts = strings.Split(*systems, ","), strings.Split(*parts, ",")
+	o.systems = strings.Split(*systems, ",")
+	if *parts != "" { // else the page is made of what was measured before
+		o.parts = strings.Split(*parts, ",")
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	if err := run(ctx, &o); err != nil {
