@@ -8,10 +8,8 @@ import (
 	"github.com/twinkeep/twinkeep/firmware/api"
 )
 
-const (
-	gatewaydSocket = "/run/twinkeep/gatewayd.sock"
-	fastPatience   = 10 * time.Second // for a connection to enter the flow table, and to be replicated
-)
+// fastPatience is how long a connection may take to enter the flow table, and to be replicated.
+const fastPatience = 10 * time.Second
 
 // Fast is where the TCP connection of the stories is in the kernels of the gateways.
 type Fast struct {
@@ -57,7 +55,7 @@ func (s *stage) lookFast(ctx context.Context) (f Fast, err error) {
 			return f, err
 		}
 		var list api.Connections
-		if err := c.GetJSON(ctx, gatewaydSocket, fmt.Sprintf("/v1/connections?proto=tcp&dport=%d", storyPort), &list); err != nil {
+		if err := c.GetJSON(ctx, "/run/twinkeep/gatewayd.sock", fmt.Sprintf("/v1/connections?proto=tcp&dport=%d", storyPort), &list); err != nil {
 			return f, fmt.Errorf("connections of gw-%s: %w", g, err)
 		}
 		for _, x := range list.Connections {
