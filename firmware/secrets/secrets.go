@@ -23,6 +23,9 @@ type Status struct {
 	On         bool   `json:"secure_boot_on"`   // secure boot is on now
 }
 
+// Box is the vault and the TPM of this box.
+type Box struct{}
+
 // Sealer seals to the machine's TPM: to secure boot as it is now where it is on, else to the TPM alone.
 type Sealer struct{}
 
@@ -94,7 +97,7 @@ func shut() error {
 
 // Seal makes the vault and gives its recovery key; with a recovery key, that is taken. Where a vault is open it is sealed anew, to
 // secure boot as it is now, and the recovery key stays: "".
-func Seal(recovery string) (string, error) {
+func (Box) Seal(recovery string) (string, error) {
 	if !tpm.Present() {
 		return "", tpm.ErrNone
 	}
@@ -108,22 +111,25 @@ func Seal(recovery string) (string, error) {
 }
 
 // NewRecovery replaces the recovery key of an open vault.
-func NewRecovery() (string, error) {
+func (Box) NewRecovery() (string, error) {
 	r := vault.NewRecovery()
 	return r, vault.Box.Reseal(Sealer{}, r)
 }
 
 // Recover opens a locked vault with its recovery key, for the next start: sealed to the TPM as it is now, or in the clear where there is
 // no TPM any more. It tells which.
-func Recover(recovery string) (sealed bool, err error) {
+func (Box) Recover(recovery string) (sealed bool, err error) {
 	if !tpm.Present() {
 		return false, vault.Box.Recover(nil, recovery)
 	}
 	return true, vault.Box.Recover(Sealer{}, recovery)
 }
 
+// Unseal puts the secrets on the disk in the clear.
+func (Box) Unseal() error { return vault.Box.Unseal() }
+
 // Read gives the status.
-func Read() (Status, error) {
+func (Box) Read() (Status, error) {
 	s := Status{TPM: tpm.Present(), Sealed: vault.Box.Exists()}
 	if s.TPM {
 		t, err := tpm.Open()
@@ -166,7 +172,7 @@ func Read() (Status, error) {
 }
 
 // Locked tells why the secrets of this box do not open; "" when they do, or are not sealed.
-func Locked() string {
+func (Box) Locked() string {
 	s, err := vault.Box.State()
 	return strings.TrimSpace(s.Why + text(err))
 }

@@ -25,6 +25,7 @@ func Watch(ctx context.Context, say func(error)) {
 		}
 		select {
 		case <-ctx.Done():
+			y.Sync() // what was changed since
 			return
 		case <-tick.C:
 		}
