@@ -49,6 +49,8 @@ type session struct {
 	readPassword func(prompt string) (string, error)
 	// passwordSet is told that this operator has set the password; may be nil.
 	passwordSet func()
+	// life ends with the interactive console; nil elsewhere.
+	life context.Context
 	// foreground lends the terminal to another program.
 	foreground func(func(in io.Reader, out io.Writer) error) error
 }
