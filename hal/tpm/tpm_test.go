@@ -133,7 +133,10 @@ func TestSealRefuses(t *testing.T) {
 		"no register":  func() error { _, err := c.Seal([]byte("k")); return err },
 		"out of order": func() error { _, err := c.Seal([]byte("k"), Boot, SecureBoot); return err },
 		"empty blob":   func() error { _, err := c.Unseal(Blob{}); return err },
-		"damaged blob": func() error { _, err := c.Unseal(Blob{Public: []byte{0, 1, 2}, Private: []byte{0xff, 0xff}}); return err },
+		"damaged blob": func() error {
+			_, err := c.Unseal(Blob{Public: []byte{0, 1, 2}, Private: []byte{0xff, 0xff}})
+			return err
+		},
 	} {
 		if f() == nil {
 			t.Errorf("%s: no error", name)
