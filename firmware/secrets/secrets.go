@@ -79,9 +79,10 @@ func Start(say func(format string, args ...any)) {
 	switch {
 	case err != nil && !opened:
 		say("THE SECRETS ARE LOCKED: %v.\nThis member stays closed. The recovery key opens it, factory-reset begins anew; both on the console", err)
-	case err != nil:
-		say("%v", err)
 	case opened:
+		if err != nil {
+			say("%v", err)
+		}
 		say("the secrets are open")
 	}
 }

@@ -71,14 +71,8 @@ func (t *TPM) read(pcr uint) ([]byte, error) {
 
 // policy is the digest that TPM2_PolicyPCR leads to when the registers have the values that they shall have (TPM 2.0 Library, Part 3, 23.7).
 func (t *TPM) policy(pcrs []uint) ([]byte, error) {
-	if len(pcrs) == 0 {
-		return nil, errors.New("seal: no register is named")
-	}
 	h := sha256.New()
-	for i, pcr := range pcrs {
-		if i > 0 && pcr <= pcrs[i-1] {
-			return nil, fmt.Errorf("seal: registers %v are not in order", pcrs)
-		}
+	for _, pcr := range pcrs {
 		v, err := t.read(pcr)
 		if err != nil {
 			return nil, err

@@ -48,6 +48,22 @@ type Blob struct {
 	PCRs    []uint `json:"pcrs"`    // that it is bound to, ascending
 }
 
+// registers is how many a PC's TPM has.
+const registers = 24
+
+// check is for blobs from a disk.
+func (b Blob) check() error {
+	for i, pcr := range b.PCRs {
+		if pcr >= registers || i > 0 && pcr <= b.PCRs[i-1] {
+			return fmt.Errorf("registers %v: want 0 to %d, ascending", b.PCRs, registers-1)
+		}
+	}
+	if len(b.PCRs) == 0 {
+		return errors.New("no register is named")
+	}
+	return nil
+}
+
 // TPM is an open one. It is not safe for concurrent use.
 type TPM struct{ t transport.TPMCloser }
 
@@ -73,6 +89,9 @@ func (t *TPM) Close() error { return t.t.Close() }
 func (t *TPM) Seal(key []byte, pcrs ...uint) (Blob, error) {
 	if len(key) == 0 || len(key) > MaxKey {
 		return Blob{}, fmt.Errorf("seal: a key of %d bytes, want 1 to %d", len(key), MaxKey)
+	}
+	if err := (Blob{PCRs: pcrs}).check(); err != nil {
+		return Blob{}, fmt.Errorf("seal: %w", err)
 	}
 	policy, err := t.policy(pcrs)
 	if err != nil {
@@ -102,6 +121,9 @@ func (t *TPM) Seal(key []byte, pcrs ...uint) (Blob, error) {
 
 // Unseal gives the key. See the errors of this package for why not.
 func (t *TPM) Unseal(b Blob) ([]byte, error) {
+	if err := b.check(); err != nil {
+		return nil, err
+	}
 	public, err := tpm2.Unmarshal[tpm2.TPM2BPublic](b.Public)
 	if err != nil {
 		return nil, fmt.Errorf("TPM: the sealed key is damaged: %w", err)

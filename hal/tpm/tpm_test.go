@@ -133,8 +133,9 @@ func TestSealRefuses(t *testing.T) {
 		"no register":  func() error { _, err := c.Seal([]byte("k")); return err },
 		"out of order": func() error { _, err := c.Seal([]byte("k"), Boot, SecureBoot); return err },
 		"empty blob":   func() error { _, err := c.Unseal(Blob{}); return err },
+		"huge":         func() error { _, err := c.Unseal(Blob{PCRs: []uint{1 << 62}}); return err },
 		"damaged blob": func() error {
-			_, err := c.Unseal(Blob{Public: []byte{0, 1, 2}, Private: []byte{0xff, 0xff}})
+			_, err := c.Unseal(Blob{Public: []byte{0, 1, 2}, Private: []byte{0xff, 0xff}, PCRs: []uint{Boot}})
 			return err
 		},
 	} {
@@ -148,4 +149,31 @@ func TestSealRefuses(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// A blob comes from a disk: whatever is in it, there is an error, and the TPM goes on.
+func FuzzUnseal(f *testing.F) {
+	if _, err := exec.LookPath("swtpm"); err != nil {
+		f.Skip("swtpm is not installed: tools/need.sh tpm")
+	}
+	dir := f.TempDir()
+	chip, err := tpmtest.Power(dir, false)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(chip.Cut)
+	conn, err := linuxudstpm.Open(chip.Socket)
+	if err != nil {
+		f.Fatal(err)
+	}
+	t := &TPM{conn}
+	b, err := t.Seal([]byte("key"), Boot)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b.Public, b.Private, uint(Boot))
+	f.Add([]byte{0, 0}, []byte{0, 0}, uint(SecureBoot))
+	f.Fuzz(func(_ *testing.T, public, private []byte, pcr uint) {
+		t.Unseal(Blob{Public: public, Private: private, PCRs: []uint{pcr}})
+	})
 }

@@ -82,13 +82,15 @@ func (p Place) withDisk(f func(root string) error) error {
 }
 
 // wipe overwrites and removes the files that lie on the disk in the clear. Flash keeps what was overwritten for a while.
-func (p Place) wipe() error {
-	return p.withDisk(func(root string) error {
+// It gives how many there were.
+func (p Place) wipe() (n int, err error) {
+	err = p.withDisk(func(root string) error {
 		var errs []error
 		for _, t := range p.Trees {
 			dir := filepath.Join(root, t.Disk)
 			err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
 				if err == nil && e.Type().IsRegular() {
+					n++
 					err = overwrite(path)
 				}
 				return err
@@ -105,6 +107,7 @@ func (p Place) wipe() error {
 		}
 		return errors.Join(errs...)
 	})
+	return n, err
 }
 
 func overwrite(path string) error {

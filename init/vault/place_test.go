@@ -115,6 +115,9 @@ func whole(p Place, node string) error {
 // start is what PID 1 does.
 func start(p Place) (bool, error) {
 	opened, err := p.Open(chip{1})
+	if errors.Is(err, errErased) {
+		err = nil
+	}
 	if err == nil && !opened {
 		err = exec.Command("mount", "--bind", p.Data+"/config", p.Trees[0].Dir).Run()
 	}
@@ -209,6 +212,12 @@ var lives = map[string]func(Place) error{
 		_, err := start(p)
 		return errors.Join(err, whole(p, "key: newer"))
 	},
+	"erased": func(p Place) error {
+		if opened, err := p.Open(chip{1}); !opened || !errors.Is(err, errErased) {
+			return fmt.Errorf("opened %t: %w", opened, err)
+		}
+		return whole(p, "key: newer")
+	},
 	"to and fro": func(p Place) error {
 		if _, err := start(p); err != nil {
 			return err
@@ -263,6 +272,7 @@ func TestLives(t *testing.T) {
 	// A sealing that lost its power before it had taken the files away.
 	must(t, os.WriteFile(dir+"/data/config/node.yaml", []byte("old"), 0o600))
 	live(t, dir, "other")
+	live(t, dir, "erased")
 	live(t, dir, "recover without a TPM")
 	live(t, dir, "clear, newer")
 }

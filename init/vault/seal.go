@@ -60,7 +60,7 @@ func (p Place) Seal(s Sealer, recovery string) error {
 	if err := p.setState(State{Key: key}); err != nil {
 		return errors.Join(err, os.Remove(p.file()), p.onDisk())
 	}
-	if err := p.wipe(); err != nil {
+	if _, err := p.wipe(); err != nil {
 		return fmt.Errorf("%w: %w", errClear, err)
 	}
 	return nil
@@ -68,7 +68,7 @@ func (p Place) Seal(s Sealer, recovery string) error {
 
 // Open is for the start of a box: it opens the vault, if there is one, and puts the files where they are expected. What the image
 // brings in the folders of the trees is there too, where the vault has no file of that name. A vault that does not open is locked, and
-// the error says why; with an error although it was opened, something of it lies on the disk in the clear.
+// the error says why; with an error although it was opened, there was something on the disk in the clear.
 func (p Place) Open(s Sealer) (opened bool, err error) {
 	unlock, err := p.lock()
 	if err != nil {
@@ -83,7 +83,7 @@ func (p Place) Open(s Sealer) (opened bool, err error) {
 	if !p.Exists() {
 		return false, nil
 	}
-	if err := p.open(s); errors.Is(err, errClear) {
+	if err := p.open(s); errors.Is(err, errClear) || errors.Is(err, errErased) {
 		return true, err
 	} else if err != nil {
 		return false, errors.Join(err, p.Lock(err.Error()))
@@ -91,8 +91,11 @@ func (p Place) Open(s Sealer) (opened bool, err error) {
 	return true, nil
 }
 
-// errClear is no reason to stay locked.
-var errClear = errors.New("secrets are still on the disk in the clear")
+// These are no reason to stay locked.
+var (
+	errClear  = errors.New("secrets are still on the disk in the clear")
+	errErased = errors.New("files that lay on the disk in the clear beside the vault were erased")
+)
 
 func (p Place) open(s Sealer) error {
 	b, err := p.read()
@@ -111,7 +114,7 @@ func (p Place) open(s Sealer) error {
 	if err != nil {
 		return err
 	}
-	wipeErr := p.wipe() // of a sealing that lost its power; the rest goes on
+	left, wipeErr := p.wipe() // the rest goes on
 	brought, err := p.collect()
 	if err != nil {
 		return err
@@ -129,6 +132,9 @@ func (p Place) open(s Sealer) error {
 	}
 	if wipeErr != nil {
 		return fmt.Errorf("%w: %w", errClear, wipeErr)
+	}
+	if left > 0 {
+		return fmt.Errorf("%w: %d, from a sealing that lost its power or an image that knows no vault; what is in the vault counts", errErased, left)
 	}
 	return nil
 }
