@@ -50,6 +50,13 @@ func (m *machine) locked() bool {
 	return err != nil || len(s.Key) == 0
 }
 
+// keepSecrets keeps what was changed in a shell while no gatewayd ran, as in
+// failsafe.
+func keepSecrets() error {
+	_, err := (&vault.Syncer{Place: vault.Box}).Sync()
+	return err
+}
+
 func secretsProgram(verb string, in io.Reader) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), secretsLimit)
 	defer cancel()
