@@ -40,8 +40,8 @@ keys: ## Make the keys that sign upgrades and images (KEYS=build/keys)
 
 test: need-test check check-kernel unit vm test-boot ## Everything CI runs
 
-test-boot: ## The part of test-image that CI has time for: first boot, setup, upgrade, a panic, secure boot; the case and a lock-up
-	@$(MAKE) test-image VERIFY= T='TestFirstBootAndState|TestFirstSetup|TestUpgrade$$|TestBrokenImages/panic|TestSecureBoot'
+test-boot: ## The part of test-image that CI has time for: first boot, setup, upgrade, a panic, secure boot, secrets in the TPM; the case and a lock-up
+	@$(MAKE) test-image VERIFY= T='TestFirstBootAndState|TestFirstSetup|TestUpgrade$$|TestBrokenImages/panic|TestSecureBoot|TestTPM$$'
 	@$(MAKE) test-hardware T='TestPanel|TestFactoryReset|TestPowerFailAndButton|TestWatchdogLockUp'
 
 check: ## Formatting, vet, staticcheck
@@ -64,7 +64,7 @@ vm: pieces ## The demo as a test: four virtual machines, a power cut, checks on 
 scenarios: need-demo pieces ## Further stories in one lab: pause, stall, link, sync, operator, one-way, partition (S="NAME..." chooses; table in build/scenarios/result.md)
 	$(GO) run ./tools/lab scenarios $(S)
 
-test-image: need-box image ## The disk image in QEMU with OVMF: first boot, upgrades, broken images, secure boot, flash (T=regexp chooses)
+test-image: need-box image ## The disk image in QEMU with OVMF: first boot, upgrades, broken images, secure boot, TPM, flash (T=regexp chooses)
 	@test -f $(KEYS)/PK.auth || $(GO) run ./tools/sign -keys $(KEYS) keygen
 	$(GO) test ./tools/lab/box -run '$(or $(T),.)' -v -timeout 60m -image $(abspath $(BUILD)/disk) -cache $(abspath $(BUILD)/cache) -keys $(abspath $(KEYS))
 
