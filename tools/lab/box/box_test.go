@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -48,6 +49,9 @@ interfaces:
 // quick makes trials short.
 const quick = "twinkeep.journal=console twinkeep.trial.healthy=3s twinkeep.trial.limit=90s"
 
+// lives counts boxes.
+var lives atomic.Int32
+
 type life struct {
 	*testing.T
 	*Box
@@ -67,7 +71,7 @@ func newLife(t *testing.T, v Variant, secure bool) *life {
 	}
 	dir := t.TempDir()
 	if *keepDir != "" {
-		dir = filepath.Join(*keepDir, t.Name())
+		dir = filepath.Join(*keepDir, fmt.Sprintf("%s-%d", t.Name(), lives.Add(1))) // a test may have two boxes
 		if err := os.RemoveAll(dir); err != nil {
 			t.Fatal(err)
 		}
