@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/twinkeep/twinkeep/firmware/policy/store"
+	"github.com/twinkeep/twinkeep/init/data"
+	"github.com/twinkeep/twinkeep/tools/image/disk"
+)
+
+// dataOffset is where the data partition begins, in bytes.
+const dataOffset = espOffset + disk.ESPSize
+
+const (
+	superblock = 1024 // in the partition
+	magicAt    = superblock + 56
+	ext4Magic  = 0xef53
+)
+
+var currentRevision = regexp.MustCompile(`^(\d+)$`)
+
+// judgeData wants the data partition of a disk to hold what was acknowledged before the cut. It is read with e2fsprogs, so nothing is mounted.
+// repaired: replaying its journal did not suffice.
+func (c cut) judgeData(ctx context.Context, name, scratch string) (repaired bool, err error) {
+	node, policy := "", ""
+	blank, err := isBlank(name)
+	if err != nil {
+		return false, err
+	}
+	if !blank {
+		if repaired, err = check(ctx, name); err != nil {
+			return false, err
+		}
+		if node, policy, err = contents(ctx, name, scratch); err != nil {
+			return repaired, err
+		}
+	}
+	return repaired, errors.Join(within("node file", shown, node, c.Nodes, c.at), within("policy", currentRevision, policy, c.Policies, c.at))
+}
+
+// isBlank tells whether there is no file system: PID 1 makes one then.
+func isBlank(name string) (bool, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	var magic [2]byte
+	_, err = f.ReadAt(magic[:], dataOffset+magicAt)
+	return binary.LittleEndian.Uint16(magic[:]) != ext4Magic, err
+}
+
+// check replays the journal and repairs what is left to repair.
+func check(ctx context.Context, name string) (repaired bool, err error) {
+	part := fmt.Sprintf("%s?offset=%d", name, int64(dataOffset))
+	run := func(args ...string) (int, string, error) {
+		cmd := exec.CommandContext(ctx, "e2fsck", append(args, part)...)
+		out, err := cmd.CombinedOutput()
+		var exit *exec.ExitError
+		if err != nil && !errors.As(err, &exit) {
+			return 0, "", err
+		}
+		return cmd.ProcessState.ExitCode(), string(out), nil
+	}
+	if code, out, err := run("-y", "-E", "journal_only"); err != nil || code >= 4 {
+		return false, errors.Join(err, fmt.Errorf("e2fsck cannot replay the journal (%d):\n%s", code, out))
+	}
+	code, out, err := run("-f", "-y")
+	if err != nil || code >= 4 {
+		return false, errors.Join(err, fmt.Errorf("e2fsck cannot repair the data partition (%d):\n%s", code, out))
+	}
+	return code != 0, nil
+}
+
+// contents gives the node file, and the revision of the policy in force as text. Both are empty when a factory reset is to be done, or they are
+// not there.
+func contents(ctx context.Context, name, scratch string) (node, policy string, err error) {
+	if err := errors.Join(os.RemoveAll(scratch), os.Mkdir(scratch, 0o700)); err != nil {
+		return "", "", err
+	}
+	part := fmt.Sprintf("%s?offset=%d", name, int64(dataOffset))
+	if out, err := exec.CommandContext(ctx, "debugfs", "-R", "rdump / "+scratch, part).CombinedOutput(); err != nil {
+		return "", "", fmt.Errorf("debugfs: %w: %s", err, out)
+	}
+	if _, err := os.Stat(filepath.Join(scratch, data.ResetFile)); err == nil {
+		return "", "", nil
+	}
+	text, err := os.ReadFile(filepath.Join(scratch, "config/node.yaml"))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", "", err
+	}
+	if _, err := os.Stat(filepath.Join(scratch, "policy")); err != nil {
+		return string(text), "", nil
+	}
+	s, err := store.OpenDir(filepath.Join(scratch, "policy"), 0)
+	if err != nil {
+		return "", "", err
+	}
+	if damage := s.Damage(); len(damage) > 0 {
+		return "", "", fmt.Errorf("the policy store is damaged: %s", strings.Join(damage, "; "))
+	}
+	st := s.State()
+	if ref := st.Ref(); !ref.IsZero() {
+		policy = fmt.Sprint(ref.Revision)
+	}
+	return string(text), policy, nil
+}
