@@ -33,15 +33,18 @@ func cutOf(scenes []*scene, seed uint64, n int) cut {
 	return cut{s, moment(r, s.Records), []float64{0, 0.1, 0.5, 0.9, 1}[r.IntN(5)], r}
 }
 
-// moment chooses when: anywhere, or close to a flush, where an order can be wrong.
+// moment chooses when: mostly right behind a write, where something is in the cache, else anywhere.
 func moment(r *rand.Rand, records []nbd.Record) int {
-	at := r.IntN(len(records) + 1)
-	if r.IntN(2) == 0 {
-		return at
+	if r.IntN(4) == 0 {
+		return r.IntN(len(records) + 1)
 	}
-	for ; at < len(records) && !records[at].Flush; at++ {
+	var behind []int
+	for i, x := range records {
+		if !x.Flush {
+			behind = append(behind, i+1)
+		}
 	}
-	return max(0, min(len(records), at+r.IntN(7)-3))
+	return behind[r.IntN(len(behind))]
 }
 
 // disk makes the disk that the cut leaves.
