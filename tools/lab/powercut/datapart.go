@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -19,12 +18,6 @@ import (
 // dataOffset is where the data partition begins, in bytes.
 const dataOffset = espOffset + disk.ESPSize
 
-const (
-	superblock = 1024 // in the partition
-	magicAt    = superblock + 56
-	ext4Magic  = 0xef53
-)
-
 var currentRevision = regexp.MustCompile(`^(\d+)$`)
 
 // judgeData wants the data partition of a disk to hold what was acknowledged before the cut. It is read with e2fsprogs, so nothing is mounted.
@@ -36,31 +29,40 @@ func (c cut) judgeData(ctx context.Context, name, scratch string) (repaired bool
 		return false, err
 	}
 	if !blank {
-		if repaired, err = check(ctx, name); err != nil {
+		// e2fsck loses the offset of a partition when it opens it again after the journal.
+		part := name + ".data"
+		dd := exec.CommandContext(ctx, "dd", "if="+name, "of="+part, "bs=1M", fmt.Sprintf("skip=%d", dataOffset>>20), "conv=sparse", "status=none")
+		if out, err := dd.CombinedOutput(); err != nil {
+			return false, fmt.Errorf("dd: %w: %s", err, out)
+		}
+		if repaired, err = check(ctx, part); err != nil {
 			return false, err
 		}
-		if node, policy, err = contents(ctx, name, scratch); err != nil {
+		if node, policy, err = contents(ctx, part, scratch); err != nil {
 			return repaired, err
 		}
 	}
 	return repaired, errors.Join(within("node file", shown, node, c.Nodes, c.at), within("policy", currentRevision, policy, c.Policies, c.at))
 }
 
-// isBlank tells whether there is no file system: PID 1 makes one then.
+// isBlank tells whether PID 1 makes the file system anew.
 func isBlank(name string) (bool, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return false, err
 	}
 	defer f.Close()
-	var magic [2]byte
-	_, err = f.ReadAt(magic[:], dataOffset+magicAt)
-	return binary.LittleEndian.Uint16(magic[:]) != ext4Magic, err
+	head := make([]byte, data.HeadSize)
+	_, err = f.ReadAt(head, dataOffset)
+	c := data.Inspect(head)
+	return c == data.Blank || c == data.Unfinished, err
 }
 
-// check replays the journal and repairs what is left to repair.
-func check(ctx context.Context, name string) (repaired bool, err error) {
-	part := fmt.Sprintf("%s?offset=%d", name, int64(dataOffset))
+// totals of a file system are counted anew whenever it is mounted; on the disk they are right only after an unmount.
+var totals = regexp.MustCompile(`Free (blocks|inodes) count wrong \([0-9]+, counted=[0-9]+\)\.\s+Fix\? yes`)
+
+// check replays the journal and repairs what is left to repair, and tells whether there was any such thing.
+func check(ctx context.Context, part string) (repaired bool, err error) {
 	run := func(args ...string) (int, string, error) {
 		cmd := exec.CommandContext(ctx, "e2fsck", append(args, part)...)
 		out, err := cmd.CombinedOutput()
@@ -77,16 +79,15 @@ func check(ctx context.Context, name string) (repaired bool, err error) {
 	if err != nil || code >= 4 {
 		return false, errors.Join(err, fmt.Errorf("e2fsck cannot repair the data partition (%d):\n%s", code, out))
 	}
-	return code != 0, nil
+	return strings.Contains(totals.ReplaceAllString(out, ""), "? yes"), nil
 }
 
 // contents gives the node file, and the revision of the policy in force as text. Both are empty when a factory reset is to be done, or they are
 // not there.
-func contents(ctx context.Context, name, scratch string) (node, policy string, err error) {
+func contents(ctx context.Context, part, scratch string) (node, policy string, err error) {
 	if err := errors.Join(os.RemoveAll(scratch), os.Mkdir(scratch, 0o700)); err != nil {
 		return "", "", err
 	}
-	part := fmt.Sprintf("%s?offset=%d", name, int64(dataOffset))
 	if out, err := exec.CommandContext(ctx, "debugfs", "-R", "rdump / "+scratch, part).CombinedOutput(); err != nil {
 		return "", "", fmt.Errorf("debugfs: %w: %s", err, out)
 	}

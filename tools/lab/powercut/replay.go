@@ -33,50 +33,60 @@ func replay(ctx context.Context, o options, scenes []*scene) error {
 	}
 	defer os.RemoveAll(dir)
 	boots, unreadable, per, repaired := make(map[string]int), make(map[string]int), make(map[string]int), 0
+	var failures []string
 	sectors, lost, n := 0, 0, 0
-	for ; n < o.replay && ctx.Err() == nil; n++ {
+	for ; n < o.replay; n++ {
 		c := cutOf(scenes, o.seed, n)
-		fail := func(err error) error {
-			return fmt.Errorf("cut %d during %s, after %d of %d writes: %w", n, c.Name, c.at, len(c.Records), err)
+		v, err := c.judge(ctx, dir)
+		if ctx.Err() != nil {
+			break
 		}
-		name := filepath.Join(dir, "disk")
-		has, gone, err := c.disk(ctx, name)
+		sectors, lost = sectors+v.sectors, lost+v.lost
+		per[c.Name]++
 		if err != nil {
-			if ctx.Err() != nil {
-				break
-			}
-			return fail(err)
+			failures = append(failures, fmt.Sprintf("cut %d during %s, after %d of %d writes: %v", n, c.Name, c.at, len(c.Records), err))
+			continue
 		}
-		sectors, lost = sectors+has, lost+gone
-		d, err := espOf(name)
-		if err != nil {
-			return fail(err)
-		}
-		slot, err := judge(d)
-		if err != nil {
-			return fail(err)
-		}
-		mended, err := c.judgeData(ctx, name, filepath.Join(dir, "files"))
-		if err != nil {
-			if ctx.Err() != nil {
-				break
-			}
-			return fail(err)
-		}
-		if mended {
+		if v.repaired {
 			repaired++
 		}
-		per[c.Name]++
-		boots[slot]++
-		for _, name := range d.unreadable {
+		boots[v.slot]++
+		for _, name := range v.unreadable {
 			unreadable[name]++
 		}
 	}
 	fmt.Printf("%d power cuts judged without a boot in %.0f s: %s\n", n, time.Since(began).Seconds(), counts(per))
 	fmt.Printf("write cache: %d sectors, %d of them lost\n", sectors, lost)
 	fmt.Printf("the loader would start: %s; entries caught half removed, which no reader can open: %v\n", counts(boots), unreadable)
+	if len(failures) > 0 {
+		return fmt.Errorf("%d are not as they should be:\n%s", len(failures), strings.Join(failures, "\n"))
+	}
 	fmt.Printf("in each of them that is a whole image, and so is the one behind it; the data partition has what was acknowledged (%d needed e2fsck after the journal)\n", repaired)
 	return nil
+}
+
+// verdict is what a disk is like after a cut.
+type verdict struct {
+	sectors, lost int
+	slot          string
+	unreadable    []string // entries
+	repaired      bool     // the data partition
+}
+
+func (c cut) judge(ctx context.Context, dir string) (v verdict, err error) {
+	name := filepath.Join(dir, "disk")
+	if v.sectors, v.lost, err = c.disk(ctx, name); err != nil {
+		return v, err
+	}
+	d, err := espOf(name)
+	if err == nil {
+		v.slot, err = judge(d)
+		v.unreadable = d.unreadable
+	}
+	if err == nil {
+		v.repaired, err = c.judgeData(ctx, name, filepath.Join(dir, "files"))
+	}
+	return v, err
 }
 
 const espOffset = 1 << 20
