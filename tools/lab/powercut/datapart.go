@@ -61,25 +61,25 @@ func isBlank(name string) (bool, error) {
 // totals of a file system are counted anew whenever it is mounted; on the disk they are right only after an unmount.
 var totals = regexp.MustCompile(`Free (blocks|inodes) count wrong \([0-9]+, counted=[0-9]+\)\.\s+Fix\? yes`)
 
-// check replays the journal and repairs what is left to repair, and tells whether there was any such thing.
+// check replays the journal and repairs what is left to repair, in up to three runs as PID 1 does, and tells whether there was any such thing.
 func check(ctx context.Context, part string) (repaired bool, err error) {
-	run := func(args ...string) (int, string, error) {
-		cmd := exec.CommandContext(ctx, "e2fsck", append(args, part)...)
+	var last error
+	for range 3 {
+		cmd := exec.CommandContext(ctx, "e2fsck", "-f", "-y", part)
 		out, err := cmd.CombinedOutput()
 		var exit *exec.ExitError
 		if err != nil && !errors.As(err, &exit) {
-			return 0, "", err
+			return false, err
 		}
-		return cmd.ProcessState.ExitCode(), string(out), nil
+		said := totals.ReplaceAllString(string(out), "")
+		repaired = repaired || strings.Contains(said, "? yes") || strings.Contains(said, "trying backup blocks")
+		code := cmd.ProcessState.ExitCode()
+		if code >= 0 && code < 4 {
+			return repaired, nil
+		}
+		last = fmt.Errorf("e2fsck cannot repair the data partition (%d):\n%s", code, out)
 	}
-	if code, out, err := run("-y", "-E", "journal_only"); err != nil || code >= 4 {
-		return false, errors.Join(err, fmt.Errorf("e2fsck cannot replay the journal (%d):\n%s", code, out))
-	}
-	code, out, err := run("-f", "-y")
-	if err != nil || code >= 4 {
-		return false, errors.Join(err, fmt.Errorf("e2fsck cannot repair the data partition (%d):\n%s", code, out))
-	}
-	return strings.Contains(totals.ReplaceAllString(out, ""), "? yes"), nil
+	return true, last
 }
 
 // contents gives the node file, and the revision of the policy in force as text. Both are empty when a factory reset is to be done, or they are
