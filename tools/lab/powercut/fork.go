@@ -89,9 +89,9 @@ func crash(w io.WriterAt, records []nbd.Record, r *rand.Rand, keep float64) (sec
 	return sectors, lost, nil
 }
 
-// fork starts a box with the disk that each cut leaves, and wants it to work.
-func fork(ctx context.Context, o options, scenes []*scene, accel qemu.Accel) error {
-	l, err := openLedger(o.work, o.seed, o.n)
+// fork starts a box with the disk that each cut leaves, and wants it to work. What came of it goes into the folder kept.
+func fork(ctx context.Context, o options, scenes []*scene, kept string, accel qemu.Accel) error {
+	l, err := openLedger(kept, o.seed, o.n)
 	if err != nil {
 		return err
 	}

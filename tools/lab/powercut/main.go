@@ -130,14 +130,14 @@ func run(ctx context.Context, o options) error {
 	}
 	fmt.Printf("seed %d, %v\n", o.seed, accel)
 	if !o.live {
-		scenes, err := record(ctx, o, m, accel)
+		scenes, dir, err := record(ctx, o, m, accel)
 		if err != nil {
 			return fmt.Errorf("record: %w", err)
 		}
 		if o.replay > 0 {
 			return replay(ctx, o, scenes)
 		}
-		return fork(ctx, o, scenes, accel)
+		return fork(ctx, o, scenes, dir, accel)
 	}
 	t := &tally{begin: time.Now(), cuts: make(map[string]int), slots: make(map[string]int), left: o.n}
 	var wg sync.WaitGroup

@@ -39,41 +39,41 @@ type mark struct {
 // never is a number of records that no recording has.
 const never = math.MaxInt
 
-// record gives the recording of an earlier run with the same work folder and image, or makes one.
-func record(ctx context.Context, o options, m *box.Maker, accel qemu.Accel) ([]*scene, error) {
+// record gives the recording of an earlier run with the same work folder and image, or makes one, and the folder where it and what came of its cuts
+// is kept.
+func record(ctx context.Context, o options, m *box.Maker, accel qemu.Accel) (scenes []*scene, dir string, err error) {
 	v, err := policyRelease()
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	i, err := m.Make(v)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	sum := sha256.Sum256(i.UKI)
-	dir := filepath.Join(o.work, fmt.Sprintf("recorded-%x", sum[:4]))
+	dir = filepath.Join(o.work, fmt.Sprintf("recorded-%x", sum[:4]))
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	file := filepath.Join(dir, "scenes")
-	var scenes []*scene
 	if f, err := os.Open(file); err == nil {
 		defer f.Close()
 		err := gob.NewDecoder(f).Decode(&scenes)
-		return scenes, err
+		return scenes, dir, err
 	}
 	w, err := newWorker(0, dir, o.seed, m, accel, nil, v)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	defer w.launcher.Close()
 	if scenes, err = w.recordScenes(ctx); err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	f, err := os.Create(file + ".new")
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	return scenes, errors.Join(gob.NewEncoder(f).Encode(scenes), f.Close(), os.Rename(file+".new", file))
+	return scenes, dir, errors.Join(gob.NewEncoder(f).Encode(scenes), f.Close(), os.Rename(file+".new", file))
 }
 
 // recordScenes plays them on one box.
