@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/twinkeep/twinkeep/init/gpt"
 )
 
@@ -85,6 +87,24 @@ func TestTemplateSurvivesPowerCuts(t *testing.T) {
 	}
 	if err := writeTemplate(&torn{b: make([]byte, block), left: 9}, template[:100]); err == nil {
 		t.Error("a template that is cut short is written")
+	}
+}
+
+func TestTryOut(t *testing.T) {
+	dir := t.TempDir()
+	if err := tryOut(dir); err != nil {
+		t.Error(err)
+	}
+	if left, _ := os.ReadDir(dir); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+	for err, want := range map[error]bool{unix.EUCLEAN: true, unix.EBADMSG: true, unix.ENOSPC: false, unix.EIO: false, unix.EROFS: false} {
+		if got := inconsistent(errors.Join(&os.PathError{Op: "sync", Path: "x", Err: err}, os.ErrNotExist)); got != want {
+			t.Errorf("%v: %t", err, got)
+		}
+	}
+	if inconsistent(nil) {
+		t.Error("no error is one")
 	}
 }
 

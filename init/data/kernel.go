@@ -106,7 +106,27 @@ func (e ext4) Mount() error {
 	if err := unix.Mount(e.device, Mountpoint, "ext4", unix.MS_NOATIME|unix.MS_NOSUID|unix.MS_NODEV, "errors=remount-ro"); err != nil {
 		return fmt.Errorf("mount %s: %w", e.device, err)
 	}
-	return nil
+	err := tryOut(Mountpoint)
+	if !inconsistent(err) {
+		return nil // full or failing: what is there can still be read
+	}
+	if uerr := unix.Unmount(Mountpoint, 0); uerr != nil {
+		return fmt.Errorf("unmount %s: %w", e.device, uerr)
+	}
+	return fmt.Errorf("mounted %s, but: %w", e.device, err)
+}
+
+// tryOut writes a file. A file system can mount and yet have tables so wrong that
+// nothing can be written; nothing else would have it repaired.
+func tryOut(dir string) error {
+	name := filepath.Join(dir, "tried-out")
+	return errors.Join(writeDurably(name, []byte("x")), os.Remove(name))
+}
+
+// inconsistent tells an error of ext4 about itself: EFSCORRUPTED and EFSBADCRC
+// (kernel: fs/ext4/ext4.h).
+func inconsistent(err error) bool {
+	return errors.Is(err, unix.EUCLEAN) || errors.Is(err, unix.EBADMSG)
 }
 
 // Check runs e2fsck. Its exit status is a bit mask: 1 and 2 mean corrected. It

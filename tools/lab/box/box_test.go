@@ -237,7 +237,7 @@ func TestDamagedData(t *testing.T) {
 	l.ready()
 	l.shell("echo kept > /data/kept; sync")
 	l.cut()
-	spoil(l, false)
+	spoil(l, 0, 4096) // the first superblock
 	l.on()
 	l.see(`data partition.*repaired`)
 	l.see(`data partition: repaired`)
@@ -246,7 +246,7 @@ func TestDamagedData(t *testing.T) {
 		t.Errorf("lost by the repair: %s", out)
 	}
 	l.cut()
-	spoil(l, true)
+	spoil(l, 0, 370<<20)
 	l.on()
 	l.see(`IT IS CREATED ANEW, what it held is lost`)
 	l.see(`data partition /dev/vda2 mounted`)
@@ -254,23 +254,19 @@ func TestDamagedData(t *testing.T) {
 	l.cut()
 }
 
-// spoil damages the data partition: its first superblock, or all of it.
-func spoil(l *life, all bool) {
+// spoil damages a part of the data partition.
+func spoil(l *life, from, to int) {
 	l.Helper()
 	f, err := os.OpenFile(l.cfg.Disk, os.O_RDWR, 0)
 	l.must(err)
 	defer f.Close()
 	const data = 129 << 20
-	n := 4096
-	if all {
-		n = 370 << 20
-	}
 	junk := make([]byte, 1<<20)
 	for i := range junk {
 		junk[i] = byte(i*7 + 1)
 	}
-	for at := 0; at < n; at += len(junk) {
-		_, err := f.WriteAt(junk[:min(len(junk), n-at)], int64(data+at))
+	for at := from; at < to; at += len(junk) {
+		_, err := f.WriteAt(junk[:min(len(junk), to-at)], int64(data+at))
 		l.must(err)
 	}
 }

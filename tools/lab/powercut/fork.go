@@ -153,6 +153,9 @@ func (f *forked) see(ctx context.Context, pattern string) ([]string, error) {
 	return f.box.Expect(ctx, pattern)
 }
 
+// prompted ends what a command says; lines of the journal may follow at once.
+const prompted = `(?:box|twinkeep):/[^\n]*> `
+
 var (
 	shown   = regexp.MustCompile(`# mark (\d+)`)
 	inForce = regexp.MustCompile(`In force: revision (\d+)`)
@@ -168,10 +171,7 @@ func (f *forked) back(ctx context.Context, c cut) (string, error) {
 	if strings.Contains(said, "is lost") || !strings.Contains(said, "data partition /dev/vda2 mounted") {
 		return "", fmt.Errorf("the data partition:\n%s", said)
 	}
-	if _, err := ask(ctx, f.box, "", prompt); err != nil {
-		return "", err
-	}
-	m, err := ask(ctx, f.box, "node show", `(?s)is in force(.*?)`+prompt)
+	m, err := ask(ctx, f.box, "node show", `(?s)is in force(.*?)`+prompted)
 	if err != nil {
 		return "", err
 	}
@@ -181,7 +181,7 @@ func (f *forked) back(ctx context.Context, c cut) (string, error) {
 	if err := f.policy(ctx, c); err != nil {
 		return "", err
 	}
-	if m, err = ask(ctx, f.box, "upgrade status", `(?s)SLOT(.*?)`+prompt); err != nil {
+	if m, err = ask(ctx, f.box, "upgrade status", `(?s)SLOT(.*?)`+prompted); err != nil {
 		return "", err
 	}
 	table := strings.ReplaceAll(m[1], "\r", "")
@@ -203,7 +203,7 @@ func (f *forked) back(ctx context.Context, c cut) (string, error) {
 // policy wants the newest policy that was acknowledged, or a newer one, in force. The box looks for it for some seconds after its start.
 func (f *forked) policy(ctx context.Context, c cut) error {
 	for end := time.Now().Add(patience); ; {
-		m, err := ask(ctx, f.box, "policy status", `(?s)(In force: |No policy is in force|[Ee]rror)(.*?)`+prompt)
+		m, err := ask(ctx, f.box, "policy status", `(?s)(In force: |No policy is in force|[Ee]rror)(.*?)`+prompted)
 		if err != nil {
 			return err
 		}
