@@ -1,20 +1,23 @@
 package box
 
 import (
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	layout "github.com/twinkeep/twinkeep/tools/image/disk"
 	"github.com/twinkeep/twinkeep/tools/lab/nbd"
 )
 
 // The EFI system partition on the disk, in bytes.
 const espFrom, espTo = 1 << 20, 129 << 20
 
-// TestFailingDisk: with a full data partition, and with a disk that cannot be written any more, an upgrade says so and leaves the running image,
+// TestFailingDisk: without room on the data partition, and with a disk that cannot be written any more, an upgrade says so and leaves the running image,
 // its slot and the box alone.
 func TestFailingDisk(t *testing.T) {
 	l := newLife(t, first, false)
+	l.must(os.Truncate(l.cfg.Disk, layout.Size)) // a data partition of 16 MiB is too small for the file
 	socket := filepath.Join(l.cfg.Dir, "nbd")
 	disk, err := nbd.Open(l.cfg.Disk, socket)
 	l.must(err)
@@ -23,11 +26,10 @@ func TestFailingDisk(t *testing.T) {
 	l.offer(Variant{Revision: 200, Cmdline: quick})
 	l.on()
 	l.ready()
-	l.shell("cat /dev/zero > /data/fill; sync")
-	if out := l.command("upgrade cluster /dev/vdb"); !strings.Contains(out, "KiB free") && !strings.Contains(out, "no space left") {
-		t.Errorf("with a full data partition: %s", out)
+	if out := l.command("upgrade cluster /dev/vdb"); !strings.Contains(out, "KiB free: make room") {
+		t.Errorf("without room on the data partition: %s", out)
 	}
-	if out := l.shell("rm /data/fill; ls /data/upgrade"); strings.Contains(out, ".twk") {
+	if out := l.shell("ls /data/upgrade"); strings.Contains(out, ".twk") {
 		t.Errorf("left behind: %s", out)
 	}
 
@@ -36,6 +38,9 @@ func TestFailingDisk(t *testing.T) {
 		t.Errorf("with a disk that cannot be written: %s", out)
 	}
 	l.runs("A", "good", 100)
+	if out := l.command("upgrade status"); !strings.Contains(out, "replace the disk") {
+		t.Errorf("upgrade status: %s", out)
+	}
 	if out := l.command("ha"); !strings.Contains(out, "ACTIVE") {
 		t.Errorf("the member: %s", out)
 	}
