@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/twinkeep/twinkeep/board"
 )
 
 func TestParseFragment(t *testing.T) {
@@ -71,6 +73,17 @@ func TestFragment(t *testing.T) {
 	}
 	if have["CONFIG_MODULES"] != "n" {
 		t.Error("CONFIG_MODULES is not off")
+	}
+	boards, err := board.All()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range boards {
+		for _, name := range b.Kernel {
+			if b.Arch == "x86_64" && have[name] != "y" {
+				t.Errorf("%s=%s, want y: board %s needs it", name, have[name], b.Name)
+			}
+		}
 	}
 }
 
