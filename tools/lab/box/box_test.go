@@ -337,8 +337,7 @@ func TestBrokenImages(t *testing.T) {
 				l.cut()
 				l.on()
 			}
-			l.see(`init: ready `)
-			l.see(`role assumed`)
+			l.ready()
 			l.runs("A", "good", 100)
 			if out := l.command("upgrade status"); !strings.Contains(out, "failed") {
 				t.Errorf("the trial is not called failed:\n%s", out)
