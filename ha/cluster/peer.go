@@ -29,7 +29,9 @@ type peer struct {
 	// heard so.
 	echoed           uint64
 	echoSent, echoAt Instant
-	clocks           clocks
+	// echoFloor is the highest sequence of ours that boots of it which are over have heard: a later one has heard more.
+	echoFloor uint64
+	clocks    clocks
 	// steady is since when its heartbeats arrive without a gap.
 	steady Instant
 	// rumour is what others said last that they hear of a boot of it that we do not believe in, rumourAt when that was news.
@@ -195,14 +197,14 @@ func (m *Machine) fresh(iface int, p *peer, b *wire.Beat) bool {
 	return true
 }
 
-// echoed reports whether b echoes our boot and a sequence we sent within about four dead times, and after the boot of the peer that we believe in was heard last: a
-// recording of an earlier one, which nobody believed in, is older than that.
+// echoed reports whether b echoes our boot and a sequence we sent within about four dead times, and a later one than any that a boot of the peer we have believed in has
+// heard: boots follow each other, so an earlier one, which nobody believed in and somebody has recorded, has heard less.
 func (m *Machine) echoed(p *peer, b *wire.Beat) bool {
 	t := &m.cfg.Timing
 	window := uint64(len(m.slots)+1)*uint64(4*t.Dead/t.Beat) + 64
 	for _, h := range b.Heard {
 		if h.Member == m.cfg.Self && h.Nonce == m.cfg.Nonce && h.Seq <= m.seq && h.Seq+window >= m.seq {
-			return p.nonce == 0 || m.sentAt(h.Seq) >= p.lastHeard
+			return h.Seq > max(p.echoed, p.echoFloor)
 		}
 	}
 	return false
@@ -216,6 +218,7 @@ func (m *Machine) retire(p *peer) {
 			p.retired = slices.Delete(p.retired, 0, len(p.retired)-maxRetired)
 		}
 	}
+	p.echoFloor = max(p.echoFloor, p.echoed)
 	p.nonce, p.vouched, p.echoed, p.echoSent, p.echoAt = 0, 0, 0, longAgo, longAgo
 	p.newest = [MaxInterfaces + 1]uint64{}
 }

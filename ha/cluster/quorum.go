@@ -115,14 +115,14 @@ func (m *Machine) favourite() (id uint8, named bool) {
 	if h := m.holder(); h != nil {
 		return h.id, false
 	}
-	if p := m.peer(m.successorID); m.now < m.yieldUntil && p != nil && p.alive && !m.passedOver(p) {
-		return p.id, true
+	if m.now < m.yieldUntil && m.heir(m.successorID) {
+		return m.successorID, true
 	}
 	var best *peer
 	for _, p := range m.others {
 		switch {
 		case !p.alive:
-		case p.view.Has(wire.Yielding) && p.view.Successor != 0 && p.view.Successor != m.cfg.Self && m.peer(p.view.Successor) != nil && m.peer(p.view.Successor).alive && !m.passedOver(m.peer(p.view.Successor)):
+		case p.view.Has(wire.Yielding) && m.heir(p.view.Successor):
 			return p.view.Successor, true
 		case p.candidate() && p.view.Has(wire.Bidding) && !m.rather(p) && (best == nil || p.merit().compare(best.merit()) > 0):
 			best = p
@@ -132,6 +132,13 @@ func (m *Machine) favourite() (id uint8, named bool) {
 		return 0, false
 	}
 	return best.id, false
+}
+
+// heir reports whether a named successor may get this member's vote unasked: it is heard, and has not had the role since and lost it again, which its
+// predecessor need not know.
+func (m *Machine) heir(id uint8) bool {
+	p := m.peer(id)
+	return p != nil && p.alive && id != m.lastHolder && !m.passedOver(p)
 }
 
 // rather reports whether this member keeps its vote from a bidder because it is about to make the better bid itself.

@@ -15,36 +15,37 @@ type Kind string
 
 // Kinds. The comment names the fields that count besides At, and what For is the time of.
 const (
-	Loss      Kind = "loss"        // Value: probability per frame; Interface
-	Delay     Kind = "delay"       // Value: more delay, in dead times; Interface
-	Jitter    Kind = "jitter"      // Value: most of a random delay, in dead times, so frames overtake; Interface
-	Corrupt   Kind = "corrupt"     // Value: probability that a frame arrives damaged; Interface
-	Cut       Kind = "cut"         // Member to Peer, one way; Interface
-	Partition Kind = "partition"   // Side against all others, both ways, all interfaces; Peer, if not 0, is in touch with both
-	Isolate   Kind = "isolate"     // Member against all others but Peer, all interfaces; Value 1: only what it sends, 2: only what it would hear
-	Mirror    Kind = "mirror"      // Member's own frames come back on Interface
-	Stranger  Kind = "stranger"    // a foreign cluster sends active beats on Interface: Value 0 with our ID and another key, 1 with another ID and our key
-	Replay    Kind = "replay"      // at the end of For, what Member sent meanwhile is sent again
-	Crash     Kind = "crash"       // Member's process dies and starts again after For (0: never); Value: after how many ms the supervisor says farewell, negative: never
-	PowerCut  Kind = "power-cut"   // Member's box dies and starts again after For (0: never); Blank
-	Pause     Kind = "pause"       // Member's process stands still for For
-	PauseBox  Kind = "pause-box"   // Member's box stands still for For, its clock counts
-	Freeze    Kind = "freeze-box"  // Member's box stands still for For, and its clock with it
-	Slow      Kind = "slow"        // Member's process gets the CPU late, by up to Value beats
-	LinkDown  Kind = "link-down"   // Member has no carrier on Interface
-	Sick      Kind = "device"      // a critical device of Member has a problem
-	Preparing Kind = "preparing"   // a critical device of Member is not ready yet
-	Silent    Kind = "silent"      // a critical device of Member reports once, and is silent past its timeout until it is unregistered
-	Lockdown  Kind = "lockdown"    // a critical device of Member forbids it to hold the role
-	OutOfSync Kind = "not-in-sync" // Member's connections are not those of the active member
-	Saturated Kind = "saturated"   // Member's CPUs are saturated
-	Unused    Kind = "unused"      // the operator takes heartbeats and monitoring off Member's Interface
-	Busy      Kind = "busy"        // Value: Member's connection count, from At on
-	Claim     Kind = "activate"    // operator's command to Member
-	GiveUp    Kind = "deactivate"  // operator's command to Member; Peer: to whom, Value: for how many dead times
-	Leave     Kind = "leave"       // Member stops in an orderly way and starts again after For (0: never)
-	Priority  Kind = "priority"    // operator's command to all: Member has priority Value
-	Remove    Kind = "remove"      // Member stops in an orderly way, for good; after For the operator has all others forget it
+	Loss        Kind = "loss"        // Value: probability per frame; Interface
+	Delay       Kind = "delay"       // Value: more delay, in dead times; Interface
+	Jitter      Kind = "jitter"      // Value: most of a random delay, in dead times, so frames overtake; Interface
+	Corrupt     Kind = "corrupt"     // Value: probability that a frame arrives damaged; Interface
+	Cut         Kind = "cut"         // Member to Peer, one way; Interface
+	Partition   Kind = "partition"   // Side against all others, both ways, all interfaces; Peer, if not 0, is in touch with both
+	Isolate     Kind = "isolate"     // Member against all others but Peer, all interfaces; Value 1: only what it sends, 2: only what it would hear
+	Mirror      Kind = "mirror"      // Member's own frames come back on Interface
+	Stranger    Kind = "stranger"    // a foreign cluster sends active beats on Interface: Value 0 with our ID and another key, 1 with another ID and our key
+	Replay      Kind = "replay"      // at the end of For, what Member sent meanwhile is sent again
+	Crash       Kind = "crash"       // Member's process dies and starts again after For (0: never); Value: after how many ms the supervisor says farewell, negative: never
+	PowerCut    Kind = "power-cut"   // Member's box dies and starts again after For (0: never); Blank
+	Pause       Kind = "pause"       // Member's process stands still for For
+	PauseBox    Kind = "pause-box"   // Member's box stands still for For, its clock counts
+	Freeze      Kind = "freeze-box"  // Member's box stands still for For, and its clock with it
+	Slow        Kind = "slow"        // Member's process gets the CPU late, by up to Value beats
+	LinkDown    Kind = "link-down"   // Member has no carrier on Interface
+	Sick        Kind = "device"      // a critical device of Member has a problem
+	Preparing   Kind = "preparing"   // a critical device of Member is not ready yet
+	Silent      Kind = "silent"      // a critical device of Member reports once, and is silent past its timeout until it is unregistered
+	Lockdown    Kind = "lockdown"    // a critical device of Member forbids it to hold the role
+	OutOfSync   Kind = "not-in-sync" // Member's connections are not those of the active member
+	Saturated   Kind = "saturated"   // Member's CPUs are saturated
+	Unused      Kind = "unused"      // the operator takes heartbeats and monitoring off Member's Interface
+	Busy        Kind = "busy"        // Value: Member's connection count, from At on
+	Claim       Kind = "activate"    // operator's command to Member
+	GiveUp      Kind = "deactivate"  // operator's command to Member; Peer: to whom, Value: for how many dead times
+	Leave       Kind = "leave"       // Member stops in an orderly way and starts again after For (0: never)
+	Reconfigure Kind = "reconfigure" // Leave; the next start is with the history's Other settings, also if the member was not there to stop
+	Priority    Kind = "priority"    // operator's command to all: Member has priority Value
+	Remove      Kind = "remove"      // Member stops in an orderly way, for good; after For the operator has all others forget it
 )
 
 // All is the Interface of a fault that concerns all of them.
@@ -213,6 +214,17 @@ func (w *World) begin(f *Fault, n *Node) (undo func()) {
 	case Replay:
 		n.tape.frames = n.tape.frames[:0]
 		return func() { w.replay(n) }
+	case Reconfigure:
+		n.other = w.other
+		switch {
+		case n.Machine == nil:
+			return nil
+		case w.Now < n.asleep: // as soon as it answers
+			w.After(n.asleep.Sub(w.Now)+1, func() { w.strike(f) })
+			return nil
+		}
+		n.Input(cluster.Leave{})
+		return n.restart
 	case Crash, PowerCut, Leave:
 		if n.Machine == nil || f.Kind != PowerCut && w.Now < n.asleep {
 			return nil // nothing of a box that stands still dies

@@ -36,6 +36,8 @@ type History struct {
 	RealKey    bool `json:"realKey,omitzero"`    // sign and check every frame
 	DropAsleep bool `json:"dropAsleep,omitzero"` // a paused box loses frames instead of queueing them
 	Strict     bool `json:"strict,omitzero"`     // see [World.Strict]
+	// Other are the settings that a [Reconfigure] gives.
+	Other *Settings `json:"other,omitempty"`
 	// Clocks are what the members' clocks show at the start.
 	Clocks []Span `json:"clocks,omitempty"`
 
@@ -49,18 +51,16 @@ func (h *History) Timing() cluster.Timing {
 
 // World is the cluster of the history at its start, with the faults ahead of it.
 func (h *History) World(trace func(string)) *World {
-	w := empty(h.Seed, h.Members, h.Witnesses, h.Normal, h.Timing())
-	w.Trace = trace
+	w := empty(h.Seed, h.Members, h.Witnesses, h.Normal, h.slowest())
+	w.Trace, w.other = trace, h.Other
 	w.Net = Net{Duplicate: h.Duplicate, Delay: time.Duration(h.Delay), Jitter: time.Duration(h.Jitter)}
 	w.Jiffy, w.RealKey, w.DropAsleep, w.Strict = time.Duration(h.Jiffy), h.RealKey, h.DropAsleep, h.Strict
 	for i, n := range w.Nodes {
 		if i < len(h.Clocks) {
 			n.clock = time.Duration(h.Clocks[i])
 		}
-		if h.PrimaryUp {
-			n.Config.Mode = cluster.PrimaryUp
-		}
-		n.Config.Safety, n.Config.Lock, n.Config.Barrier, n.newer = h.Safety, h.Lock, h.Barrier, i < h.Newer
+		(&Settings{PrimaryUp: h.PrimaryUp, Lock: h.Lock, Dead: h.Dead, Silence: h.Silence}).set(&n.Config)
+		n.Config.Safety, n.Config.Barrier, n.newer = h.Safety, h.Barrier, i < h.Newer
 	}
 	for _, f := range h.Faults {
 		if f.Kind == Claim || f.Kind == GiveUp {
@@ -74,7 +74,7 @@ func (h *History) World(trace func(string)) *World {
 	if h.Barrier {
 		w.settle += cluster.BarrierPatience
 	}
-	if h.PrimaryUp {
+	if h.primaryUp() {
 		w.settle += (cluster.PrimaryHold + 10) * w.timing.Dead
 	}
 	w.told = true
@@ -92,7 +92,7 @@ const claim = 10
 func (h *History) End() time.Duration {
 	var end Span
 	for _, f := range h.Faults {
-		end = max(end, f.At+f.after(h.Dead))
+		end = max(end, f.At+f.after(Span(h.slowest().Dead)))
 	}
 	return time.Duration(end)
 }
@@ -111,13 +111,13 @@ func (h *History) play(trace func(string), brief bool) *World {
 	for _, f := range h.Faults {
 		switch f.Kind {
 		case GiveUp: // it asks for the role again
-			last = max(last, cluster.Instant(f.At+f.after(h.Dead)).Add(time.Duration(f.Value*float64(w.timing.Dead))))
+			last = max(last, cluster.Instant(f.At+f.after(Span(w.timing.Dead))).Add(time.Duration(f.Value*float64(w.timing.Dead))))
 		case Priority, Remove: // another one may be preferred
-			brief = brief && !h.PrimaryUp
+			brief = brief && !h.primaryUp()
 		}
 	}
 	for w.Now < end && w.Broken == 0 {
-		if brief && w.Now > last && w.rests() && (!h.PrimaryUp || w.gates == 1) { // to the first member nobody is preferred
+		if brief && w.Now > last && w.rests() && (!h.primaryUp() || w.gates == 1) { // to the first member nobody is preferred
 			break
 		}
 		w.Run(min(w.timing.Dead, end.Sub(w.Now)))
@@ -191,6 +191,7 @@ func Generate(seed uint64, members int) History {
 			h.Faults = append(h.Faults, Fault{At: f.At + f.For + Span(4*t.Dead), For: Span(t.Dead + g.upTo(3*t.Dead)), Kind: Isolate, On: OnActive})
 		}
 	}
+	h.rollOut()
 	return h
 }
 

@@ -49,6 +49,7 @@ type Node struct {
 	hasty    bool             // after a stop: its timer is seen before what waits in the sockets
 	left     bool             // it has said farewell by itself
 	removed  bool             // it never starts again
+	other    *Settings        // for the next start
 	storm    int              // heartbeats since stormAt
 	stormAt  cluster.Instant
 
@@ -87,6 +88,9 @@ func (n *Node) order(o wire.Order) bool {
 // Boot starts a member that is not running. Its gate is installed shut, its term read from disk.
 func (n *Node) Boot() {
 	n.boots++
+	if n.other != nil {
+		n.other.set(&n.Config)
+	}
 	c := n.Config
 	c.Term = n.disk
 	c.Nonce = uint64(n.ID)<<32 | n.boots

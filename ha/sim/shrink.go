@@ -78,6 +78,7 @@ func (s *shrinker) simplify() {
 		{b.Safety, func(h *History) { h.Safety = false }},
 		{b.Lock, func(h *History) { h.Lock = false }},
 		{b.Barrier, func(h *History) { h.Barrier = false }},
+		{b.Other != nil, func(h *History) { h.Other = nil }},
 		{b.Newer > 0, func(h *History) { h.Newer = 0 }},
 		{b.DropAsleep, func(h *History) { h.DropAsleep = false }},
 		{b.Seed > 9, func(h *History) { h.Seed = 1 }},
@@ -141,6 +142,9 @@ func (h *History) Story() string {
 	what := ""
 	if h.Witnesses > 0 {
 		what = fmt.Sprintf(", %d witnesses", h.Witnesses)
+	}
+	if o := h.Other; o != nil {
+		what += fmt.Sprintf(", rolled over to %+v", *o)
 	}
 	for i, on := range []bool{h.PrimaryUp, h.Safety, h.Lock, h.Barrier} {
 		if on {

@@ -60,6 +60,7 @@ type World struct {
 	cuts    [maxID + 1][maxID + 1][maxIface]int8 // how many faults cut this way
 	faults  []*Fault                             // in force, of those that work on the network
 	awaited []*Fault                             // that wait for their moments
+	other   *Settings                            // of the history
 	mirror  [maxID + 1][maxIface]int8
 	path    [maxID + 1][maxID + 1]path // from, to
 	keys    [2]*wire.Key               // ours, a stranger's
