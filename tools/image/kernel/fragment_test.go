@@ -65,6 +65,7 @@ func TestFragment(t *testing.T) {
 		"CONFIG_NETFILTER_EGRESS": "the gate", "CONFIG_NETFILTER_INGRESS": "the gate", "CONFIG_NF_TABLES_NETDEV": "the gate",
 		"CONFIG_NF_CONNTRACK_EVENTS": "state sync", "CONFIG_NFT_FLOW_OFFLOAD": "flow table",
 		"CONFIG_EFI_HANDOVER_PROTOCOL": "systemd's stub", "CONFIG_EFI_VARS_PSTORE": "crash logs",
+		"CONFIG_NET_NS": "sshd's front", "CONFIG_UTS_NS": "sshd's front",
 		"CONFIG_LOCK_DOWN_IN_EFI_SECURE_BOOT": "secure boot", "CONFIG_RD_ZSTD": "initramfs", "CONFIG_PVH": "the lab",
 	} {
 		if have[name] != "y" {
@@ -73,6 +74,9 @@ func TestFragment(t *testing.T) {
 	}
 	if have["CONFIG_MODULES"] != "n" {
 		t.Error("CONFIG_MODULES is not off")
+	}
+	if (have["CONFIG_SYSVIPC"] == "y" || have["CONFIG_POSIX_MQUEUE"] == "y") && have["CONFIG_IPC_NS"] != "y" {
+		t.Error("the kernel has IPC but no CONFIG_IPC_NS: sshd's front needs its own")
 	}
 	boards, err := board.All()
 	if err != nil {
