@@ -1,6 +1,8 @@
 package cluster
 
 import (
+	"slices"
+
 	"time"
 
 	"github.com/twinkeep/twinkeep/ha/wire"
@@ -95,12 +97,17 @@ func (m *Machine) compose(iface int) wire.Beat {
 	return b
 }
 
-// echo is whom this member hears on an interface.
+// echo is whom this member hears: the newest heartbeat of each, by whichever interface it came, for what goes out by one may be the only way to somebody who
+// hears the sender no longer. A boot that has not proved itself is echoed where it was heard.
 func (m *Machine) echo(iface int) []wire.Heard {
 	start := len(m.told)
 	for _, p := range m.others {
-		if h := &p.heard[iface]; h.nonce != 0 {
+		h := &p.heard[iface]
+		switch {
+		case h.nonce != 0 && h.nonce != p.nonce && !slices.Contains(p.retired, h.nonce):
 			m.told = append(m.told, wire.Heard{Member: p.id, Nonce: h.nonce, Seq: h.seq})
+		case p.nonce != 0:
+			m.told = append(m.told, wire.Heard{Member: p.id, Nonce: p.nonce, Seq: p.view.Seq})
 		}
 	}
 	return m.told[start:len(m.told):len(m.told)]
