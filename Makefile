@@ -71,9 +71,10 @@ test-image: need-box image ## The disk image in QEMU with OVMF: first boot, upgr
 test-hardware: need-hardware pieces ## Lamps, buttons, buzzer, temperature, power-fail, watchdog on a machine of QEMU (T=regexp chooses)
 	$(GO) test ./hal/halvm -run '$(or $(T),.)' -v -timeout 30m -image $(abspath $(BUILD)/image)
 
-test-hardware-arm64: need-hardware-arm64 ## The image of qemu-arm64 under emulation: boots to ACTIVE, lamp, power button
+test-hardware-arm64: need-hardware-arm64 ## The images of qemu-arm64 under emulation: kernel and initramfs to ACTIVE, lamp, power button; a disk with UEFI
 	$(IMAGE) pieces --board qemu-arm64 --out $(BUILD)/image-arm64
-	$(GO) test ./hal/halvm -run TestARM -v -timeout 30m -arm $(abspath $(BUILD)/image-arm64)
+	$(IMAGE) disk --board qemu-arm64 --out $(BUILD)/disk-arm64 --keys $(KEYS)
+	$(GO) test ./hal/halvm -run '$(or $(T),TestARM)' -v -timeout 30m -arm $(abspath $(BUILD)/image-arm64) -armdisk $(abspath $(BUILD)/disk-arm64)
 
 test-powercut: need-box image ## Start N disks (default 200) as power cuts leave them at random moments of first boot, policy and node file commits, upgrade and factory reset (SEED=, WORK=, FOR=6m: in slices; LIVE=1: cut running boxes; REPLAY=1000: judge without booting)
 	$(GO) run ./tools/lab/powercut -n $(or $(N),200) -image $(BUILD)/disk -cache $(BUILD)/cache -keys $(KEYS) $(if $(WORK),-work $(WORK)) $(if $(FOR),-for $(FOR)) $(if $(SEED),-seed $(SEED)) $(if $(LIVE),-live) $(if $(REPLAY),-replay $(REPLAY))
