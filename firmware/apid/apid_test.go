@@ -38,7 +38,7 @@ func TestTokens(t *testing.T) {
 		}
 		tokens, texts[name] = append(tokens, tok), text
 	}
-	if err := writeFile(filepath.Join(dir, TokensFile), append([]byte("# mine\n\n"), formatTokens(tokens)...)); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, TokensFile), append([]byte("# mine\n\n"), formatTokens(tokens)...), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	data, _ := os.ReadFile(filepath.Join(dir, TokensFile))

@@ -23,6 +23,7 @@ import (
 	"github.com/twinkeep/twinkeep/firmware/jail"
 	"github.com/twinkeep/twinkeep/init/supervise"
 	"github.com/twinkeep/twinkeep/init/unixhttp"
+	"github.com/twinkeep/twinkeep/init/vault"
 )
 
 // Options of Run.
@@ -233,7 +234,7 @@ func (k *keeper) certificate() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := writeFile(path, der); err != nil {
+	if err := vault.Write(path, der); err != nil {
 		k.Log.Error("the certificate of the API is not kept, and will be another one", "err", err)
 	}
 	return der, nil

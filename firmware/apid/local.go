@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/twinkeep/twinkeep/firmware/api"
+	"github.com/twinkeep/twinkeep/init/vault"
 )
 
 // local is the API of the console:
@@ -103,7 +104,7 @@ func (k *keeper) remove(name string) (api.RemoteToken, error) {
 }
 
 func (k *keeper) save(tokens []Token) error {
-	if err := writeFile(filepath.Join(k.ConfigDir, TokensFile), formatTokens(tokens)); err != nil {
+	if err := vault.Write(filepath.Join(k.ConfigDir, TokensFile), formatTokens(tokens)); err != nil {
 		return fmt.Errorf("keep the tokens of the API: %w", err)
 	}
 	k.look()

@@ -34,7 +34,8 @@ type Options struct {
 	// Operator is who has logged in over the network: no password is asked for, and there is no shell. Empty on a serial line.
 	Operator string
 	// Idle is how long the interactive console waits for a command; 0: 30 minutes for an Operator, for ever on a serial line.
-	Idle time.Duration
+	Idle    time.Duration
+	Secrets Secrets // nil: the TPM and the vault of this device
 	// Audit is told what an operator does that changes something; may be nil.
 	Audit func(text string)
 }
@@ -50,6 +51,8 @@ type session struct {
 	readPassword func(prompt string) (string, error)
 	// passwordSet is told that this operator has set the password; may be nil.
 	passwordSet func()
+	// life ends with the interactive console; nil elsewhere.
+	life context.Context
 	// foreground lends the terminal to another program.
 	foreground func(func(in io.Reader, out io.Writer) error) error
 }
@@ -104,7 +107,7 @@ func (s *session) root() *cobra.Command {
 	root.AddCommand(
 		s.haCommand(), s.clusterCommand(), s.ifstatCommand(), s.boardCommand(), s.hardwareCommand(), s.connCommand(), s.syncCommand(), s.logCommand(),
 		s.interfaceCommand(), s.licenseCommand(), s.nodeCommand(), s.policyCommand(), s.serviceCommand(), s.shellCommand(), s.rebootCommand(), s.shutdownCommand(), s.versionCommand(),
-		s.upgradeCommand(), s.secureBootCommand(), s.flashCommand(), s.factoryResetCommand(), s.setupCommand(), s.passwordCommand(), s.sshCommand(), s.apiCommand(), s.techsupportCommand(),
+		s.upgradeCommand(), s.secureBootCommand(), s.tpmCommand(), s.flashCommand(), s.factoryResetCommand(), s.setupCommand(), s.passwordCommand(), s.sshCommand(), s.apiCommand(), s.techsupportCommand(),
 	)
 	root.CompletionOptions.DisableDefaultCmd = s.interactive || s.Operator != ""
 	if s.interactive {

@@ -24,8 +24,17 @@ type Limits struct {
 func Attributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{
 		Setpgid: true, Pdeathsig: syscall.SIGKILL,
-		Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS,
+		Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWUTS | ownIPC("/proc/self/ns/ipc"),
 	}
+}
+
+// ownIPC asks for a namespace of one's own for System V IPC and message queues where the kernel has that: without either
+// (our own kernel) there is nothing to keep apart, and asking for it is an error. file is a process's IPC namespace.
+func ownIPC(file string) uintptr {
+	if _, err := os.Lstat(file); errors.Is(err, os.ErrNotExist) {
+		return 0
+	}
+	return syscall.CLONE_NEWIPC
 }
 
 // Enter makes root the calling process's root directory and gives up all privileges, for good.

@@ -3,6 +3,7 @@ package cluster
 import (
 	"cmp"
 	"fmt"
+	"math/bits"
 	"slices"
 	"time"
 
@@ -20,7 +21,7 @@ type merit struct {
 }
 
 // compare orders by merit, the one place where that order is written (DESIGN §7): fitness, in sync,
-// connection count (only a clear difference counts), priority, newer serial, lower member ID. Positive
+// connection count (in steps of about a tenth), priority, newer serial, lower member ID. Positive
 // means that a is better.
 func (a merit) compare(b merit) int {
 	if c := cmp.Compare(b.demotion, a.demotion); c != 0 {
@@ -32,16 +33,17 @@ func (a merit) compare(b merit) int {
 		}
 		return -1
 	}
-	if clear(a.connections, b.connections) {
-		return cmp.Compare(a.connections, b.connections)
-	}
-	return cmp.Or(cmp.Compare(a.priority, b.priority), cmp.Compare(a.serial, b.serial), cmp.Compare(b.id, a.id))
+	return cmp.Or(cmp.Compare(magnitude(a.connections), magnitude(b.connections)), cmp.Compare(a.priority, b.priority), cmp.Compare(a.serial, b.serial), cmp.Compare(b.id, a.id))
 }
 
-// clear reports whether two connection counts differ by more than chance: by over 64 and over a tenth.
-func clear(a, b uint32) bool {
-	hi, lo := max(a, b), min(a, b)
-	return hi-lo > 64 && hi-lo > hi/10
+// magnitude is a connection count on a scale of steps of 64, and of a sixteenth to an eighth of it from 512 on: what counts is on which step it is. A
+// difference compared by itself would let three members each be better than the next, in a ring, and none would take the role.
+func magnitude(connections uint32) int {
+	if connections < 512 {
+		return int(connections >> 6)
+	}
+	octave := bits.Len32(connections) - 10
+	return 8 + 8*octave + int(connections>>(6+octave))&7
 }
 
 func (m *Machine) merit() merit {
@@ -197,7 +199,7 @@ func (m *Machine) claim(h *peer) string {
 		return fmt.Sprintf("demotion %d here, %d there", a.demotion, b.demotion)
 	case a.inSync != b.inSync:
 		return "only one is in sync"
-	case clear(a.connections, b.connections):
+	case magnitude(a.connections) != magnitude(b.connections):
 		return fmt.Sprintf("%d connections here, %d there", a.connections, b.connections)
 	case a.priority != b.priority:
 		return fmt.Sprintf("priority %d here, %d there", a.priority, b.priority)

@@ -61,6 +61,7 @@ type facts struct {
 	// Then too: when its own newest beat was sent that had arrived at each other member, and whether that was cut off from it.
 	reached [maxID + 1]cluster.Instant
 	deafTo  [maxID + 1]bool
+	overdue [maxID + 1]bool // and whether one of that one's was overdue here
 	read    uint64          // the highest it has read in a beat that proves to be fresh
 	took    cluster.Instant // when it opened its gate last
 	openAt  cluster.Instant // its clock at the step in which it opened the gate
@@ -238,7 +239,8 @@ func (w *World) thawGrace() time.Duration {
 // unwarned reports whether the one of two members that opened its gate first could not know in time that the other, which
 // did not hear it, was about to: no heartbeat that the other sent in the beat before had arrived, or its process stood
 // still, so that it learns of it afterwards, or died with the order to shut in hand; or nothing that the first one sent since then has arrived either; or one
-// of the two is a boot that has never proved to hear the other, which counts for nothing because it may be a recording.
+// of the two is a boot that has never proved to hear the other, which counts for nothing because it may be a recording; or, when the warning has taken more than a
+// beat, a heartbeat of the first one was under way for longer than the timing has room for beside a stop of the process.
 func (w *World) unwarned(a, b uint8) bool {
 	first, second := w.Node(a), w.Node(b)
 	if first.took > second.took {
@@ -252,6 +254,9 @@ func (w *World) unwarned(a, b uint8) bool {
 		return true
 	}
 	herald := second.took.Add(-w.timing.Beat)
+	if second.overdue[first.ID] && second.reached[first.ID] <= herald { // slow both ways
+		return w.Now.Sub(second.took) <= w.grace()
+	}
 	if !second.deafTo[first.ID] || second.reached[first.ID] > herald && first.resume <= herald && first.Machine != nil {
 		return false
 	}
@@ -322,7 +327,7 @@ func (w *World) checkDoubt() {
 		switch {
 		case w.path[d.loser][d.winner].newest >= d.ended && n.proven[d.loser] == w.Node(d.loser).nonce:
 			d.told = w.Now
-		case n.rival[d.loser] >= d.since && w.Now.Sub(d.ended) > 2*w.timing.Dead: // it has seen the contest, and the silence after it
+		case n.rival[d.loser] >= max(d.since, d.ended.Add(-w.timing.Dead)) && w.Now.Sub(d.ended) > 2*w.timing.Dead: // it has seen the contest, and the silence after it
 			d.told = d.ended
 		}
 		return
@@ -394,6 +399,7 @@ func (w *World) checkBeat(n *Node, b *wire.Beat) {
 		n.aware = n.rival
 		for _, p := range w.Nodes {
 			n.arrived[p.ID], n.reached[p.ID], n.deafTo[p.ID] = w.path[p.ID][n.ID].newest, w.path[n.ID][p.ID].newest, w.deaf(p.ID, n.ID)
+			n.overdue[p.ID] = w.overdue(p, n)
 		}
 		w.checkSync(n)
 	}

@@ -12,6 +12,7 @@ import (
 type path struct {
 	newest cluster.Instant // when the newest of those that arrived was sent
 	lost   cluster.Instant // when the newest of those that were lost, or late by more than a lease, was sent
+	late   cluster.Instant // when the first of those was sent that are newer than newest, and late by more than the receiver's slack
 }
 
 // stranger is the number of a key that is not the cluster's.
@@ -130,8 +131,12 @@ func (w *World) transmit(n *Node, iface int, b *wire.Beat) {
 			continue
 		}
 		e := event{kind: evFrame, to: to, from: n.ID, iface: uint8(iface), frame: f, sent: w.Now}
-		if d := w.post(&e, delay); d > w.timing.Lease {
+		d := w.post(&e, delay)
+		if d > w.timing.Lease {
 			p.lost = w.Now
+		}
+		if d > to.slack() && p.late <= p.newest {
+			p.late = w.Now
 		}
 		if w.Net.Duplicate > 0 && w.rng.Float64() < w.Net.Duplicate {
 			w.post(&e, delay)
@@ -212,6 +217,18 @@ func (w *World) arrive(e *event) {
 func (w *World) deaf(from, to uint8) bool {
 	p := &w.path[from][to]
 	return p.lost > p.newest && w.Now.Sub(p.newest) > w.timing.Lease
+}
+
+// slack is by how much a beat may be late on its way without a member that stood still for up to its lease being taken for dead.
+func (n *Node) slack() time.Duration {
+	t := &n.Config.Timing
+	return t.Dead - t.Lease - t.Beat
+}
+
+// overdue reports whether a beat of one member to another has been under way for longer than that.
+func (w *World) overdue(from, to *Node) bool {
+	p := &w.path[from.ID][to.ID]
+	return p.late > p.newest && w.Now.Sub(p.late) >= to.slack()
 }
 
 // tape keeps heartbeats of a member for those who replay them.

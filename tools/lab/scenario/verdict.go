@@ -64,6 +64,9 @@ func judgeStory(traces []capture.Trace, t Telling) Verdict {
 	v.checkBoth()
 	v.checkTraffic()
 	v.checkBlocked(port(Port("lan", "host")), port(Port("wan", "server")))
+	if t.Err == nil {
+		v.checkFast()
+	}
 	if !t.Healed.IsZero() {
 		v.checkHealing(on)
 	}
@@ -225,6 +228,8 @@ func (v Verdict) cells() []string {
 	}
 	if !v.tcpSurvived() {
 		tcp = "lost"
+	} else if v.Fast[0].Offload && v.Fast[1].Offload {
+		tcp = "survived, offloaded"
 	}
 	return []string{
 		v.Name, v.Expected, states + " / " + v.After, arrows(v.Service.Owners), fmt.Sprint(v.Changes), v.bothText(),
