@@ -45,6 +45,7 @@ type slotStatus struct {
 // upgradeState is what upgrade status shows.
 type upgradeState struct {
 	Slots   []slotStatus        `json:"slots"`
+	Problem string              `json:"problem,omitempty"` // with the disk
 	Cluster *api.ClusterUpgrade `json:"cluster,omitempty"`
 }
 
@@ -57,14 +58,17 @@ func (s *session) upgradeStatus() *cobra.Command {
 				return err
 			}
 			st := upgradeState{Slots: slots(sys)}
-			if err := sys.Close(); err != nil {
-				return err
+			if err := sys.Close(); err != nil { // what was read is right all the same
+				st.Problem = err.Error()
 			}
 			if c, err := s.client().ClusterUpgrade(cmd.Context()); err == nil && (c.Plan != nil || c.Fetching != nil || c.Error != "") {
 				st.Cluster = &c
 			}
 			return show(cmd, s, st, func(w io.Writer, st upgradeState) {
 				writeSlots(w, st.Slots)
+				if st.Problem != "" {
+					fmt.Fprintf(w, "problem: %s: no upgrade is possible; replace the disk\n", st.Problem)
+				}
 				if st.Cluster != nil {
 					fmt.Fprintln(w)
 					writeClusterUpgrade(w, *st.Cluster)

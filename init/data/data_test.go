@@ -15,7 +15,9 @@ func TestInspect(t *testing.T) {
 	bad[sState] = errorFS
 	xfs := make([]byte, HeadSize)
 	copy(xfs, "XFSB")
-	for want, head := range map[Condition][]byte{Blank: make([]byte, HeadSize), Clean: ext4, Suspect: bad, Foreign: xfs} {
+	making := append([]byte(nil), ext4...)
+	copy(making, unfinished)
+	for want, head := range map[Condition][]byte{Blank: make([]byte, HeadSize), Clean: ext4, Suspect: bad, Foreign: xfs, Unfinished: making} {
 		if got := Inspect(head); got != want {
 			t.Errorf("%v, want %v", got, want)
 		}
@@ -50,6 +52,7 @@ func TestBring(t *testing.T) {
 		want Outcome
 	}{
 		{"first boot", Blank, edge{mountAfter: "create"}, "create mount", Outcome{Created: true}},
+		{"first boot, again", Unfinished, edge{mountAfter: "create"}, "create mount", Outcome{Created: true}},
 		{"every boot", Clean, edge{}, "mount", Outcome{}},
 		{"errors seen", Suspect, edge{mountAfter: "check"}, "check mount", Outcome{Repaired: true}},
 		{"does not mount", Clean, edge{mountAfter: "check"}, "mount check mount", Outcome{Repaired: true}},

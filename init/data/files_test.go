@@ -3,51 +3,108 @@ package data
 import (
 	"bytes"
 	"errors"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/twinkeep/twinkeep/init/gpt"
 )
 
-// memory is a partition whose power goes after left writes.
-type memory struct {
-	b    []byte
-	left int
+// torn is a disk that loses its power: of what was written since the last Sync, any sectors may be there.
+type torn struct {
+	b     []byte
+	cache []piece
+	left  int // writes and syncs until the power goes
 }
 
-func (m *memory) WriteAt(p []byte, off int64) (int, error) {
-	if m.left == 0 {
-		return 0, errors.New("power cut")
+type piece struct {
+	off int64
+	p   []byte
+}
+
+var errPower = errors.New("the power goes")
+
+func (m *torn) WriteAt(p []byte, off int64) (int, error) {
+	if m.left--; m.left < 0 {
+		return 0, errPower
 	}
-	m.left--
-	return copy(m.b[off:], p), nil
+	m.cache = append(m.cache, piece{off, bytes.Clone(p)})
+	return len(p), nil
 }
-func (*memory) Sync() error { return nil }
 
-// A power cut while the file system is created leaves a partition that is blank
-// for the next boot, or one that is whole.
+func (m *torn) Sync() error {
+	if m.left--; m.left < 0 {
+		return errPower
+	}
+	m.settle(func() bool { return true })
+	return nil
+}
+
+func (m *torn) settle(survives func() bool) {
+	for _, w := range m.cache {
+		for o := 0; o < len(w.p); o += gpt.Sector {
+			if survives() {
+				copy(m.b[w.off+int64(o):], w.p[o:o+gpt.Sector])
+			}
+		}
+	}
+	m.cache = nil
+}
+
+// Whatever of its writes reaches the disk, a power cut while the file system is created leaves what was there before, a partition that is known to
+// be unfinished, or one that is whole. What was there before is a file system too at a factory reset.
 func TestTemplateSurvivesPowerCuts(t *testing.T) {
-	template := bytes.Repeat([]byte{0x5a}, 4*block)
-	template[sMagic], template[sMagic+1], template[sState] = 0x53, 0xef, 1
-	for cut := range 6 {
-		m := &memory{make([]byte, 8*block), cut}
-		copy(m.b, "what was there before")
-		err := writeTemplate(m, template)
-		if (err == nil) != (cut == 5) {
-			t.Fatalf("cut %d: %v", cut, err)
-		}
-		got := Inspect(m.b[:HeadSize])
-		want := Blank
-		if cut == 0 {
-			want = Foreign // nothing was done yet
-		} else if cut == 5 {
-			want = Clean
-		}
-		if got != want {
-			t.Errorf("cut after %d writes: %v, want %v", cut, got, want)
+	fs := func(fill byte) []byte {
+		b := bytes.Repeat([]byte{fill}, 4*block)
+		clear(b[:superblock])
+		b[sMagic], b[sMagic+1], b[sState] = 0x53, 0xef, 1
+		return b
+	}
+	template := fs(0x5a)
+	r := rand.New(rand.NewPCG(1, 2))
+	seen := make(map[Condition]int)
+	for _, before := range [][]byte{make([]byte, 4*block), fs(0x77)} {
+		for cut := range 10 {
+			for _, keep := range []float64{0, 0.1, 0.5, 0.9, 1} {
+				m := &torn{b: bytes.Clone(before), left: cut}
+				if err := writeTemplate(m, template); (err == nil) != (cut == 9) {
+					t.Fatalf("cut %d: %v", cut, err)
+				}
+				m.settle(func() bool { return r.Float64() < keep })
+				got := Inspect(m.b[:HeadSize])
+				seen[got]++
+				if got != Unfinished && !bytes.Equal(m.b, template) && !bytes.Equal(m.b, before) {
+					t.Errorf("cut after %d steps, %.0f %% kept: %v, and it is neither the old one nor the new one", cut, keep*100, got)
+				}
+			}
 		}
 	}
-	if err := writeTemplate(&memory{make([]byte, block), -1}, template[:100]); err == nil {
+	if seen[Unfinished] < 50 || seen[Clean] == 0 || seen[Blank] == 0 {
+		t.Errorf("seen %v", seen)
+	}
+	if err := writeTemplate(&torn{b: make([]byte, block), left: 9}, template[:100]); err == nil {
 		t.Error("a template that is cut short is written")
+	}
+}
+
+func TestTryOut(t *testing.T) {
+	dir := t.TempDir()
+	if err := tryOut(dir); err != nil {
+		t.Error(err)
+	}
+	if left, _ := os.ReadDir(dir); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+	for err, want := range map[error]bool{unix.EUCLEAN: true, unix.EBADMSG: true, unix.ENOSPC: false, unix.EIO: false, unix.EROFS: false} {
+		if got := inconsistent(errors.Join(&os.PathError{Op: "sync", Path: "x", Err: err}, os.ErrNotExist)); got != want {
+			t.Errorf("%v: %t", err, got)
+		}
+	}
+	if inconsistent(nil) {
+		t.Error("no error is one")
 	}
 }
 

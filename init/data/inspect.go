@@ -10,15 +10,21 @@ type Condition int
 
 // Conditions.
 const (
-	Blank   Condition = iota // nothing was ever there: create
-	Clean                    // ext4 that says nothing bad of itself: mount
-	Suspect                  // ext4 that has seen errors: check first
-	Foreign                  // neither: damaged, or of somebody else
+	Blank      Condition = iota // nothing was ever there: create
+	Clean                       // ext4 that says nothing bad of itself: mount
+	Suspect                     // ext4 that has seen errors: check first
+	Foreign                     // neither: damaged, or of somebody else
+	Unfinished                  // the power went while it was created: create
 )
 
 func (c Condition) String() string {
-	return [...]string{"blank", "clean", "damaged", "not recognised"}[c]
+	return [...]string{"blank", "clean", "damaged", "not recognised", "not finished"}[c]
 }
+
+// unfinished is in the first sector while the file system is created; ext4 leaves
+// the first 1024 bytes alone. A sector is written whole or not at all, so this
+// holds whatever else of a write reached the disk.
+const unfinished = "TWINKEEP: this file system is being created\n"
 
 // HeadSize is how much of the partition Inspect wants to see.
 const HeadSize = 64 << 10
@@ -37,6 +43,8 @@ func Inspect(head []byte) Condition {
 	switch {
 	case len(head) < sState+2:
 		return Foreign
+	case bytes.HasPrefix(head, []byte(unfinished)):
+		return Unfinished
 	case binary.LittleEndian.Uint16(head[sMagic:]) == magic:
 		if binary.LittleEndian.Uint16(head[sState:])&errorFS != 0 {
 			return Suspect
@@ -72,6 +80,9 @@ func Bring(c Condition, e Edge, say func(format string, args ...any)) (Outcome, 
 	case Blank:
 		o.Created = true
 		say("data partition: blank, it is created")
+	case Unfinished:
+		o.Created = true
+		say("data partition: its creation was interrupted, it is created")
 	case Clean:
 		err := e.Mount()
 		if err == nil {

@@ -84,7 +84,7 @@ func (d Disk) store() error {
 }
 
 // reset makes a mounted partition anew. After a power cut in the middle it is
-// blank, and the next boot creates it.
+// unfinished, and the next boot creates it.
 func reset(e ext4) error {
 	if err := unix.Unmount(Mountpoint, 0); err != nil {
 		return fmt.Errorf("unmount: %w", err)
@@ -106,7 +106,27 @@ func (e ext4) Mount() error {
 	if err := unix.Mount(e.device, Mountpoint, "ext4", unix.MS_NOATIME|unix.MS_NOSUID|unix.MS_NODEV, "errors=remount-ro"); err != nil {
 		return fmt.Errorf("mount %s: %w", e.device, err)
 	}
-	return nil
+	err := tryOut(Mountpoint)
+	if !inconsistent(err) {
+		return nil // full or failing: what is there can still be read
+	}
+	if uerr := unix.Unmount(Mountpoint, 0); uerr != nil {
+		return fmt.Errorf("unmount %s: %w", e.device, uerr)
+	}
+	return fmt.Errorf("mounted %s, but: %w", e.device, err)
+}
+
+// tryOut writes a file. A file system can mount and yet have tables so wrong that
+// nothing can be written; nothing else would have it repaired.
+func tryOut(dir string) error {
+	name := filepath.Join(dir, "tried-out")
+	return errors.Join(writeDurably(name, []byte("x")), os.Remove(name))
+}
+
+// inconsistent tells an error of ext4 about itself: EFSCORRUPTED and EFSBADCRC
+// (kernel: fs/ext4/ext4.h).
+func inconsistent(err error) bool {
+	return errors.Is(err, unix.EUCLEAN) || errors.Is(err, unix.EBADMSG)
 }
 
 // Check runs e2fsck. Its exit status is a bit mask: 1 and 2 mean corrected. It
@@ -129,8 +149,7 @@ func (e ext4) Check() error {
 	return err
 }
 
-// Create writes the template. Its first block, with the superblock, is written
-// last, so that a power cut leaves a partition that is still blank.
+// Create writes the template.
 func (e ext4) Create() error {
 	packed, err := os.ReadFile(Template)
 	if err != nil {
@@ -156,28 +175,40 @@ func (e ext4) Create() error {
 // block is the unit in which the template is written.
 const block = 64 << 10
 
+// writeTemplate says in the first sector that the file system is not finished
+// until all the rest is durable.
 func writeTemplate(f gpt.Disk, fs []byte) error {
 	if len(fs) < block || len(fs)%block != 0 {
 		return fmt.Errorf("template of the file system has %d bytes", len(fs))
 	}
-	step := func(p []byte, off int64) error {
-		if _, err := f.WriteAt(p, off); err != nil {
-			return fmt.Errorf("create the file system: %w", err)
-		}
-		return nil
-	}
-	if err := errors.Join(step(make([]byte, block), 0), f.Sync()); err != nil {
+	first := make([]byte, gpt.Sector)
+	copy(first, unfinished)
+	if err := flushed(f, first, 0); err != nil {
 		return err
 	}
-	for off := block; off < len(fs); off += block {
-		if err := step(fs[off:off+block], int64(off)); err != nil {
-			return err
+	for off := gpt.Sector; off < len(fs); {
+		end := min(len(fs), (off/block+1)*block)
+		if _, err := f.WriteAt(fs[off:end], int64(off)); err != nil {
+			return fmt.Errorf("create the file system: %w", err)
 		}
+		off = end
 	}
 	if err := f.Sync(); err != nil {
 		return fmt.Errorf("create the file system: %w", err)
 	}
-	return errors.Join(step(fs[:block], 0), f.Sync())
+	return flushed(f, fs[:gpt.Sector], 0)
+}
+
+// flushed writes and flushes.
+func flushed(f gpt.Disk, p []byte, off int64) error {
+	_, err := f.WriteAt(p, off)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err != nil {
+		return fmt.Errorf("create the file system: %w", err)
+	}
+	return nil
 }
 
 // ioctls of ext4 (kernel: fs/ext4/ext4.h): _IOW('f', 16, __u64) and, since 6.0,

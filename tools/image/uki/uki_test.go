@@ -3,39 +3,14 @@ package uki
 import (
 	"bytes"
 	"debug/pe"
-	"encoding/binary"
 	"strings"
 	"testing"
+
+	"github.com/twinkeep/twinkeep/tools/image/uki/ukitest"
 )
 
-// stub is a PE32+ file with one section and headers of the given size.
-func stub(headers uint32) []byte {
-	b := make([]byte, headers+0x200)
-	copy(b, "MZ")
-	le := binary.LittleEndian
-	le.PutUint32(b[0x3c:], 0x40)
-	copy(b[0x40:], "PE\x00\x00")
-	le.PutUint16(b[0x44:], 0x8664)
-	le.PutUint16(b[0x46:], 1)
-	le.PutUint16(b[0x54:], 240)
-	opt := b[0x58:]
-	le.PutUint16(opt, 0x20b)
-	le.PutUint32(opt[32:], 0x200)
-	le.PutUint32(opt[36:], 0x200)
-	le.PutUint32(opt[56:], 0x2000)
-	le.PutUint32(opt[60:], headers)
-	le.PutUint32(opt[108:], 16)
-	s := b[0x58+240:]
-	copy(s, ".text")
-	le.PutUint32(s[8:], 0x1f3)
-	le.PutUint32(s[12:], 0x1000)
-	le.PutUint32(s[16:], 0x200)
-	le.PutUint32(s[20:], headers)
-	return b
-}
-
 func TestBuild(t *testing.T) {
-	p := Parts{Stub: stub(0x400), OSRelease: []byte("ID=twinkeep\n"), Cmdline: "quiet panic=5",
+	p := Parts{Stub: ukitest.Stub(0x400), OSRelease: []byte("ID=twinkeep\n"), Cmdline: "quiet panic=5",
 		Linux: bytes.Repeat([]byte("kernel"), 1000), Initrd: bytes.Repeat([]byte("initrd"), 100)}
 	before := bytes.Clone(p.Stub)
 	img, err := Build(p)
@@ -75,15 +50,15 @@ func TestBuild(t *testing.T) {
 }
 
 func TestBuildRefuses(t *testing.T) {
-	good, err := Build(Parts{Stub: stub(0x400)})
+	good, err := Build(Parts{Stub: ukitest.Stub(0x400)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for want, s := range map[string][]byte{
-		"no room for":         stub(0x200),
+		"no room for":         ukitest.Stub(0x200),
 		"stub:":               []byte("MZ"),
 		"a section .osrel":    append(good[:0:0], good...),
-		"file alignment of 0": func() []byte { b := stub(0x400); b[0x58+36], b[0x58+37] = 0, 0; return b }(),
+		"file alignment of 0": func() []byte { b := ukitest.Stub(0x400); b[0x58+36], b[0x58+37] = 0, 0; return b }(),
 	} {
 		if _, err := Build(Parts{Stub: s}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)

@@ -43,6 +43,8 @@ const (
 	maxRequest = 64 << 20
 )
 
+var errBroken = errors.New("this part of the disk is broken")
+
 // Sector is what a disk writes whole or not at all, in bytes.
 const Sector = 512
 
@@ -59,6 +61,7 @@ type Disk struct {
 	writes, flushes int
 	recording       bool
 	records         []Record
+	broken          Range
 
 	listener net.Listener
 	conns    map[net.Conn]bool
@@ -107,6 +110,17 @@ func (d *Disk) Close() error {
 	d.mu.Unlock()
 	d.wg.Wait()
 	return errors.Join(err, d.f.Close())
+}
+
+// Range is a part of the disk, in bytes.
+type Range struct{ From, To int64 }
+
+// Break makes every write into a part of the disk end in an I/O error from now
+// on, as a disk with worn-out flash does. An empty range makes it whole again.
+func (d *Disk) Break(r Range) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.broken = r
 }
 
 // Stats counts what the machine did since the disk was opened.
@@ -304,6 +318,9 @@ func (d *Disk) transmit(c net.Conn) error {
 func (d *Disk) write(p []byte, off int64, fua bool) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if off < d.broken.To && off+int64(len(p)) > d.broken.From {
+		return errBroken
+	}
 	d.writes++
 	if d.recording {
 		d.records = append(d.records, Record{Off: off, Data: bytes.Clone(p), FUA: fua})

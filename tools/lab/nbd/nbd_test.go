@@ -108,4 +108,13 @@ func TestCutLosesTheCacheOnly(t *testing.T) {
 	if code, _ := x.do(cmdRead, 0, 16*Sector, Sector, nil); code != eInvalid {
 		t.Errorf("outside: %d", code)
 	}
+	d.Break(Range{Sector, 2 * Sector})
+	for sector, want := range []uint32{0, eIO, 0} {
+		if code, _ := x.do(cmdWrite, 0, uint64(sector*Sector), Sector, fill('f', 1)); code != want {
+			t.Errorf("sector %d of a disk that is broken in sector 1: %d", sector, code)
+		}
+	}
+	if _, got := x.do(cmdRead, 0, Sector, Sector, nil); bytes.Contains(got, []byte("f")) {
+		t.Error("the broken part was written")
+	}
 }

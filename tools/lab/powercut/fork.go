@@ -2,13 +2,10 @@ package main
 
 import (
 	"context"
-	"encoding/gob"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -21,262 +18,46 @@ import (
 	"github.com/twinkeep/twinkeep/tools/lab/qemu"
 )
 
-// scene is something that a box does, recorded: the disk before it, and everything written since.
-type scene struct {
-	Name    string
-	Base    string // image file
-	Records []nbd.Record
-	Marks   []mark
+// cut is one power cut in a recording. A seed and a number always give the same one.
+type cut struct {
+	*scene
+	at   int     // writes and flushes before it
+	keep float64 // how likely a sector in the cache survives
+	rand *rand.Rand
 }
 
-// mark is a number that was put into the node file by an operator.
-type mark struct {
-	Value      int
-	Begun      int // records when it was typed
-	Kept       int // records when its keeping was acknowledged
-	MayBeLost  int // records from which it may be gone: a factory reset was asked for; 0: never
-	MustBeLost int // records from which it must be gone
+// cutOf makes cut number n. The scenes take turns.
+func cutOf(scenes []*scene, seed uint64, n int) cut {
+	r := rand.New(rand.NewPCG(seed, uint64(n)))
+	s := scenes[n%len(scenes)]
+	return cut{s, moment(r, s.Records), []float64{0, 0.1, 0.5, 0.9, 1}[r.IntN(5)], r}
 }
 
-// fork records one box that boots for the first time, commits configurations, is upgraded, and is reset. Then it makes the disks that power
-// cuts at random moments of that would leave, and starts a box with each.
-func fork(ctx context.Context, o options, m *box.Maker, accel qemu.Accel) error {
-	t := &tally{begin: time.Now(), cuts: make(map[string]int), slots: make(map[string]int), left: o.n}
-	dir := filepath.Join(o.work, "recorded")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	w, err := newWorker(0, dir, o.seed, m, accel, t)
-	if err != nil {
-		return err
-	}
-	scenes, err := w.scenes(ctx, filepath.Join(dir, "scenes"))
-	w.launcher.Close()
-	if err != nil {
-		return fmt.Errorf("record: %w", err)
-	}
-	fmt.Printf("recorded in %.0f s:", time.Since(t.begin).Seconds())
-	for _, s := range scenes {
-		fmt.Printf(" %s %d writes and flushes;", s.Name, len(s.Records))
-	}
-	fmt.Println()
-	var wg sync.WaitGroup
-	for i := range o.workers {
-		dir := filepath.Join(o.work, fmt.Sprint(i))
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return err
-		}
-		f := &forked{id: i, scenes: scenes, tally: t, rand: rand.New(rand.NewPCG(o.seed, uint64(100+i))), launcher: qemu.NewLauncher(),
-			cfg: box.Config{Dir: dir, Disk: filepath.Join(dir, "disk"), NICs: 1, Accel: accel}}
-		wg.Go(func() { f.live(ctx) })
-	}
-	wg.Wait()
-	return t.report()
-}
-
-// scenes takes the recording of an earlier run with the same -work, or makes one.
-func (w *worker) scenes(ctx context.Context, file string) (out []*scene, err error) {
-	if f, err := os.Open(file); err == nil {
-		defer f.Close()
-		err := gob.NewDecoder(f).Decode(&out)
-		return out, err
-	}
-	if out, err = w.recordScenes(ctx); err != nil {
-		return nil, err
-	}
-	f, err := os.Create(file)
-	if err != nil {
-		return nil, err
-	}
-	return out, errors.Join(gob.NewEncoder(f).Encode(out), f.Close())
-}
-
-// recordScenes plays them on one box.
-func (w *worker) recordScenes(ctx context.Context) ([]*scene, error) {
-	defer w.off()
-	if err := w.newDisk(); err != nil {
-		return nil, err
-	}
-	defer func() { w.disk.Close() }()
-	var out []*scene
-	begin := func(name string) (*scene, error) {
-		s := &scene{Name: name, Base: filepath.Join(filepath.Dir(w.file), "before-"+strings.ReplaceAll(name, " ", "-"))}
-		if b, err := exec.CommandContext(ctx, "cp", "--sparse=always", w.file, s.Base).CombinedOutput(); err != nil {
-			return nil, fmt.Errorf("%w: %s", err, b)
-		}
-		w.disk.StartRecording()
-		out = append(out, s)
-		return s, nil
-	}
-	s, err := begin("first boot")
-	if err == nil {
-		_, err = w.back(ctx)
-	}
-	if err != nil {
-		return nil, err
-	}
-	s.Records = w.disk.Recorded()
-
-	if s, err = begin("commit"); err != nil {
-		return nil, err
-	}
-	last := mark{}
-	for i := range 5 {
-		last = mark{Value: i + 1, Begun: len(w.disk.Recorded())}
-		if err := w.commit(ctx, last.Value); err != nil {
-			return nil, err
-		}
-		last.Kept = len(w.disk.Recorded())
-		s.Marks = append(s.Marks, last)
-	}
-	s.Records = w.disk.Recorded()
-	if err := w.acknowledge(ctx); err != nil { // nothing is in a cache when the next one begins
-		return nil, err
-	}
-
-	if s, err = begin("upgrade"); err != nil {
-		return nil, err
-	}
-	s.Marks = []mark{{Value: last.Value}}
-	if err := w.box.Enter("upgrade install /dev/vdb --force"); err != nil {
-		return nil, err
-	}
-	for _, pattern := range []string{`This device restarts`, `is permanent now`} {
-		if _, err := w.see(ctx, pattern); err != nil {
-			return nil, err
-		}
-	}
-	if _, err := ask(ctx, w.box, "", prompt); err != nil {
-		return nil, err
-	}
-	s.Records = w.disk.Recorded()
-	if err := w.acknowledge(ctx); err != nil {
-		return nil, err
-	}
-
-	if s, err = begin("factory reset"); err != nil {
-		return nil, err
-	}
-	s.Marks = []mark{{Value: last.Value, MayBeLost: 1}}
-	if err := w.box.Enter("factory-reset --yes"); err != nil {
-		return nil, err
-	}
-	if _, err := w.see(ctx, `init: ready `); err != nil {
-		return nil, err
-	}
-	if _, err := ask(ctx, w.box, "", prompt); err != nil {
-		return nil, err
-	}
-	s.Records = w.disk.Recorded()
-	s.Marks[0].MustBeLost = len(s.Records)
-	return out, nil
-}
-
-// commit has an operator put a node file in force that holds a number.
-func (w *worker) commit(ctx context.Context, n int) error {
-	if err := w.box.Enter("node edit"); err != nil {
-		return err
-	}
-	if _, err := w.see(ctx, `Paste the whole node file`); err != nil {
-		return err
-	}
-	for line := range strings.Lines(fmt.Sprintf("# mark %d\n%s.\n", n, node)) {
-		if err := w.box.Enter(strings.TrimRight(line, "\n")); err != nil {
-			return err
-		}
-	}
-	if _, err := w.see(ctx, `saved and in force`); err != nil {
-		return err
-	}
-	_, err := ask(ctx, w.box, "", prompt)
-	return err
-}
-
-// ask types a line until the console says what it should: lines of the journal come in between, also behind the last prompt.
-func ask(ctx context.Context, b *box.Box, line, pattern string) ([]string, error) {
-	if err := b.Enter(line); err != nil {
-		return nil, err
-	}
-	for end := time.Now().Add(patience); ; {
-		once, cancel := context.WithTimeout(ctx, 10*time.Second)
-		m, err := b.Expect(once, pattern)
-		cancel()
-		if err == nil || ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) || time.Now().After(end) {
-			return m, err
-		}
-		if err := b.Enter(""); err != nil {
-			return nil, err
-		}
-	}
-}
-
-// forked is one box that starts with the disks of power cuts.
-type forked struct {
-	id       int
-	scenes   []*scene
-	cfg      box.Config
-	rand     *rand.Rand
-	launcher *qemu.Launcher
-	tally    *tally
-	box      *box.Box
-}
-
-func (f *forked) live(ctx context.Context) {
-	defer f.launcher.Close()
-	for ctx.Err() == nil && f.tally.take() {
-		if err := f.once(ctx); err != nil && ctx.Err() == nil {
-			f.tally.mu.Lock()
-			f.tally.failures = append(f.tally.failures, fmt.Sprintf("box %d: %v", f.id, err))
-			f.tally.mu.Unlock()
-		}
-		if f.box != nil {
-			f.box.PowerCut()
-			f.box = nil
-		}
-	}
-}
-
-// moment chooses when: anywhere, or close to a flush, where an order can be wrong.
+// moment chooses when: mostly right behind a write, where something is in the cache, else anywhere.
 func moment(r *rand.Rand, records []nbd.Record) int {
-	at := r.IntN(len(records) + 1)
-	if r.IntN(2) == 0 {
-		return at
+	if r.IntN(4) == 0 {
+		return r.IntN(len(records) + 1)
 	}
-	for ; at < len(records) && !records[at].Flush; at++ {
+	var behind []int
+	for i, x := range records {
+		if !x.Flush {
+			behind = append(behind, i+1)
+		}
 	}
-	return max(0, min(len(records), at+r.IntN(7)-3))
+	return behind[r.IntN(len(behind))]
 }
 
-func (f *forked) once(ctx context.Context) error {
-	s := f.scenes[f.rand.IntN(len(f.scenes))]
-	at := moment(f.rand, s.Records)
-	keep := []float64{0, 0.1, 0.5, 0.9, 1}[f.rand.IntN(5)]
-	sectors, lost, err := f.disk(ctx, s, at, keep)
-	if err != nil {
-		return err
+// disk makes the disk that the cut leaves.
+func (c cut) disk(ctx context.Context, name string) (sectors, lost int, err error) {
+	if err := copyDisk(ctx, c.Base, name); err != nil {
+		return 0, 0, err
 	}
-	os.Remove(f.cfg.VarsFile())
-	f.tally.cut(s.Name, sectors, lost)
-	detail := fmt.Sprintf("write %d of %d, %d of %d cached sectors lost", at, len(s.Records), lost, sectors)
-	slot, err := f.back(ctx, s, at)
-	if err != nil {
-		return fmt.Errorf("after a cut during %s (%s): %w", s.Name, detail, err)
-	}
-	f.tally.back(f.id, s.Name, slot, detail)
-	return nil
-}
-
-// disk makes the disk that a cut after so many writes leaves.
-func (f *forked) disk(ctx context.Context, s *scene, at int, keep float64) (sectors, lost int, err error) {
-	if b, err := exec.CommandContext(ctx, "cp", "--sparse=always", s.Base, f.cfg.Disk).CombinedOutput(); err != nil {
-		return 0, 0, fmt.Errorf("%w: %s", err, b)
-	}
-	file, err := os.OpenFile(f.cfg.Disk, os.O_RDWR, 0)
+	f, err := os.OpenFile(name, os.O_RDWR, 0)
 	if err != nil {
 		return 0, 0, err
 	}
-	defer file.Close()
-	return crash(file, s.Records[:at], f.rand, keep)
+	defer f.Close()
+	return crash(f, c.Records[:c.at], c.rand, c.keep)
 }
 
 // crash writes what was recorded; what comes behind the last flush survives sector by sector with probability keep.
@@ -308,21 +89,81 @@ func crash(w io.WriterAt, records []nbd.Record, r *rand.Rand, keep float64) (sec
 	return sectors, lost, nil
 }
 
+// fork starts a box with the disk that each cut leaves, and wants it to work. What came of it goes into the folder kept.
+func fork(ctx context.Context, o options, scenes []*scene, kept string, accel qemu.Accel) error {
+	l, err := openLedger(kept, o.seed, o.n)
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	var wg sync.WaitGroup
+	for i := range o.workers {
+		dir := filepath.Join(o.work, fmt.Sprint(i))
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+		f := &forked{launcher: qemu.NewLauncher(), cfg: box.Config{Dir: dir, Disk: filepath.Join(dir, "disk"), NICs: 1, Accel: accel}}
+		wg.Go(func() {
+			defer f.launcher.Close()
+			for n := l.next(); n >= 0 && ctx.Err() == nil; n = l.next() {
+				out := f.once(ctx, n, cutOf(scenes, o.seed, n))
+				if ctx.Err() == nil { // else nothing is known
+					l.done(out)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return l.report()
+}
+
+// forked is one box that starts with the disks of power cuts.
+type forked struct {
+	cfg      box.Config
+	launcher *qemu.Launcher
+	box      *box.Box
+}
+
+func (f *forked) once(ctx context.Context, n int, c cut) outcome {
+	out := outcome{N: n, Scene: c.Name, At: c.at, Of: len(c.Records)}
+	began := time.Now()
+	err := func() (err error) {
+		if out.Sectors, out.Lost, err = c.disk(ctx, f.cfg.Disk); err != nil {
+			return err
+		}
+		os.Remove(f.cfg.VarsFile())
+		os.Remove(f.cfg.LogFile())
+		if f.box, err = box.Start(f.launcher, f.cfg); err != nil {
+			return err
+		}
+		defer func() { f.box.PowerCut() }()
+		out.Slot, err = f.back(ctx, c)
+		return err
+	}()
+	if err != nil {
+		out.Err = err.Error()
+	}
+	out.Seconds = time.Since(began).Seconds()
+	return out
+}
+
 func (f *forked) see(ctx context.Context, pattern string) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	return f.box.Expect(ctx, pattern)
 }
 
-var shown = regexp.MustCompile(`# mark (\d+)`)
+// prompted ends what a command says; lines of the journal may follow at once.
+const prompted = `(?:box|twinkeep):/[^\n]*> `
 
-// back switches the box on and wants it to work: a slot that is good, or on its trial and then kept; the data partition mounted, not made
-// anew but where that belongs to the scene; the newest configuration that was acknowledged.
-func (f *forked) back(ctx context.Context, s *scene, at int) (string, error) {
-	var err error
-	if f.box, err = box.Start(f.launcher, f.cfg); err != nil {
-		return "", err
-	}
+var (
+	shown   = regexp.MustCompile(`# mark (\d+)`)
+	inForce = regexp.MustCompile(`In force: revision (\d+)`)
+)
+
+// back wants the box to work: a slot that is good, or on its trial and then kept; the data partition mounted, not made anew but where that
+// belongs to the scene; the newest configuration and the newest policy that were acknowledged.
+func (f *forked) back(ctx context.Context, c cut) (string, error) {
 	if _, err := f.see(ctx, `init: ready `); err != nil {
 		return "", err
 	}
@@ -330,21 +171,17 @@ func (f *forked) back(ctx context.Context, s *scene, at int) (string, error) {
 	if strings.Contains(said, "is lost") || !strings.Contains(said, "data partition /dev/vda2 mounted") {
 		return "", fmt.Errorf("the data partition:\n%s", said)
 	}
-	if _, err := ask(ctx, f.box, "", prompt); err != nil {
-		return "", err
-	}
-	m, err := ask(ctx, f.box, "node show", `(?s)is in force(.*?)`+prompt)
+	m, err := ask(ctx, f.box, "node show", `(?s)is in force(.*?)`+prompted)
 	if err != nil {
 		return "", err
 	}
-	got := 0
-	if g := shown.FindStringSubmatch(m[1]); g != nil {
-		got, _ = strconv.Atoi(g[1])
+	if err := within("node file", shown, m[1], c.Nodes, c.at); err != nil {
+		return "", err
 	}
-	if least, most := bounds(s.Marks, at); got < least || got > most {
-		return "", fmt.Errorf("configuration %d to %d must be there, %d is", least, most, got)
+	if err := f.policy(ctx, c); err != nil {
+		return "", err
 	}
-	if m, err = ask(ctx, f.box, "upgrade status", `(?s)SLOT(.*?)`+prompt); err != nil {
+	if m, err = ask(ctx, f.box, "upgrade status", `(?s)SLOT(.*?)`+prompted); err != nil {
 		return "", err
 	}
 	table := strings.ReplaceAll(m[1], "\r", "")
@@ -363,7 +200,39 @@ func (f *forked) back(ctx context.Context, s *scene, at int) (string, error) {
 	return r[1] + ", its trial only now", nil
 }
 
-// bounds are the oldest and the newest configuration that may be there after a cut.
+// policy wants the newest policy that was acknowledged, or a newer one, in force. The box looks for it for some seconds after its start.
+func (f *forked) policy(ctx context.Context, c cut) error {
+	for end := time.Now().Add(patience); ; {
+		m, err := ask(ctx, f.box, "policy status", `(?s)(In force: |No policy is in force|[Ee]rror)(.*?)`+prompted)
+		if err != nil {
+			return err
+		}
+		if m[1] == "In force: " {
+			return within("policy", inForce, m[0], c.Policies, c.at)
+		}
+		if least, _ := bounds(c.Policies, c.at); least == 0 && strings.Contains(f.box.Said(), "no usable policy on this member") {
+			return nil
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("no policy comes into force:\n%s", f.box.Said())
+		}
+		time.Sleep(time.Second)
+	}
+}
+
+// within wants a number between what was acknowledged before the cut and what was tried before it.
+func within(what string, number *regexp.Regexp, text string, marks []mark, at int) error {
+	got := 0
+	if g := number.FindStringSubmatch(text); g != nil {
+		got, _ = strconv.Atoi(g[1])
+	}
+	if least, most := bounds(marks, at); got < least || got > most {
+		return fmt.Errorf("%s %d to %d must be there, %d is:\n%s", what, least, most, got, text)
+	}
+	return nil
+}
+
+// bounds are the oldest and the newest number that may be there after a cut.
 func bounds(marks []mark, at int) (least, most int) {
 	for _, m := range marks {
 		if at >= m.Begun {

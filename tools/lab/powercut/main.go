@@ -1,8 +1,8 @@
 // Command powercut cuts the power of boxes at random moments of their first
-// boot, of configuration commits, of an upgrade's installation, trial and
-// confirmation, and of a factory reset, and wants every one of them to come back
-// with a slot that works and with everything whose writing was acknowledged. The
-// disk loses what was in its write cache (package nbd).
+// boot, of commits of policies and node files, of an upgrade's installation,
+// trial and confirmation, and of a factory reset, and wants every one of them to
+// come back with a slot that works and with everything whose writing was
+// acknowledged. The disk loses what was in its write cache (package nbd).
 //
 // A box does all that once and is recorded; a cut is then a disk made of the
 // writes up to a moment, and costs one boot. With -live every cut is made on a
@@ -40,11 +40,11 @@ func main() {
 	var o options
 	flag.IntVar(&o.n, "n", 200, "number of power cuts")
 	flag.IntVar(&o.workers, "workers", 2, "boxes at the same time")
-	flag.IntVar(&o.replay, "replay", 0, "record one upgrade instead, and check so many power cuts in it without booting them")
+	flag.IntVar(&o.replay, "replay", 0, "judge the disks of so many power cuts without booting them")
 	flag.StringVar(&o.image, "image", "build/disk", "folder that make image has filled")
 	flag.StringVar(&o.cache, "cache", "build/cache", "cache of the image builder")
 	flag.StringVar(&o.keys, "keys", "build/keys", "folder of the keys")
-	flag.StringVar(&o.work, "work", "", "keep disks and consoles in this folder")
+	flag.StringVar(&o.work, "work", "", "keep recording, results, disks and consoles in this folder; a run with the same seed and image goes on where the last one was")
 	flag.Uint64Var(&o.seed, "seed", 0, "seed of the random numbers; 0: from the clock")
 	flag.BoolVar(&o.live, "live", false, "cut boxes that run, one after the other, instead of starting boxes with the disks that cuts in a recording leave")
 	flag.DurationVar(&o.limit, "for", 0, "stop after this time, however many cuts there were")
@@ -111,6 +111,10 @@ func run(ctx context.Context, o options) error {
 		defer os.RemoveAll(dir)
 		o.work = dir
 	}
+	var err error
+	if o.work, err = filepath.Abs(o.work); err != nil { // a recording is found again from anywhere
+		return err
+	}
 	if o.limit > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, o.limit)
@@ -125,11 +129,15 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	fmt.Printf("seed %d, %v\n", o.seed, accel)
-	if o.replay > 0 {
-		return replay(ctx, o, m, accel)
-	}
 	if !o.live {
-		return fork(ctx, o, m, accel)
+		scenes, dir, err := record(ctx, o, m, accel)
+		if err != nil {
+			return fmt.Errorf("record: %w", err)
+		}
+		if o.replay > 0 {
+			return replay(ctx, o, scenes)
+		}
+		return fork(ctx, o, scenes, dir, accel)
 	}
 	t := &tally{begin: time.Now(), cuts: make(map[string]int), slots: make(map[string]int), left: o.n}
 	var wg sync.WaitGroup
@@ -138,7 +146,7 @@ func run(ctx context.Context, o options) error {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
 		}
-		w, err := newWorker(i, dir, o.seed, m, accel, t)
+		w, err := newWorker(i, dir, o.seed, m, accel, t, release)
 		if err != nil {
 			return err
 		}

@@ -4,12 +4,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
-	"encoding/gob"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,130 +19,88 @@ import (
 	"github.com/twinkeep/twinkeep/firmware/upgrade"
 	"github.com/twinkeep/twinkeep/firmware/upgrade/esp"
 	"github.com/twinkeep/twinkeep/tools/image/disk"
-	"github.com/twinkeep/twinkeep/tools/lab/box"
 	"github.com/twinkeep/twinkeep/tools/lab/nbd"
-	"github.com/twinkeep/twinkeep/tools/lab/qemu"
 )
 
-// replay records what a box writes during one upgrade, from the installation
-// over the trial to the confirmation, and then makes the disks that power cuts at
-// random moments of it would leave. Each is judged without booting it: what the
-// loader would start must be a whole image, and so must what it would start next
-// if that one is on trial and fails.
-func replay(ctx context.Context, o options, m *box.Maker, accel qemu.Accel) error {
-	t := &tally{begin: time.Now(), cuts: make(map[string]int), slots: make(map[string]int)}
-	dir := filepath.Join(o.work, "replay")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	w, err := newWorker(0, dir, o.seed, m, accel, t)
+// replay makes the disks that power cuts leave, as fork does, and judges them without booting: far more moments can be looked at. What the
+// loader would start must be a whole image, and so must what it would start next if that one is on trial and fails. The data partition must be
+// whole once its journal is replayed, and hold what was acknowledged, as the box's own code reads it.
+func replay(ctx context.Context, o options, scenes []*scene) error {
+	began := time.Now()
+	dir, err := os.MkdirTemp(o.work, "replay-")
 	if err != nil {
 		return err
 	}
-	base, records, err := w.recorded(ctx, filepath.Join(dir, "recording"))
-	if err != nil {
-		return err
-	}
-	fmt.Printf("recorded %d writes and flushes of an upgrade in %.0f s\n", len(records), time.Since(t.begin).Seconds())
-	r := rand.New(rand.NewPCG(o.seed, 99))
-	boots, unreadable := make(map[string]int), make(map[string]int)
-	lost, n := 0, 0
-	for ; n < o.replay && ctx.Err() == nil; n++ {
-		at := r.IntN(len(records) + 1)
-		d := &crashed{base: base, over: make(map[int64][]byte)}
-		gone := d.apply(records[:at], r, []float64{0, 0.1, 0.5, 0.9, 1}[r.IntN(5)])
-		lost += gone
-		slot, err := judge(d)
-		if err != nil {
-			return fmt.Errorf("cut %d, after %d of %d writes with %d sectors lost: %w", n, at, len(records), gone, err)
+	defer os.RemoveAll(dir)
+	boots, unreadable, per, repaired := make(map[string]int), make(map[string]int), make(map[string]int), 0
+	var failures []string
+	sectors, lost, n := 0, 0, 0
+	for ; n < o.replay; n++ {
+		c := cutOf(scenes, o.seed, n)
+		v, err := c.judge(ctx, dir)
+		if ctx.Err() != nil {
+			break
 		}
-		boots[slot]++
-		for _, name := range d.unreadable {
+		sectors, lost = sectors+v.sectors, lost+v.lost
+		per[c.Name]++
+		if err != nil {
+			failures = append(failures, fmt.Sprintf("cut %d during %s, after %d of %d writes: %v", n, c.Name, c.at, len(c.Records), err))
+			continue
+		}
+		if v.repaired {
+			repaired++
+		}
+		boots[v.slot]++
+		for _, name := range v.unreadable {
 			unreadable[name]++
 		}
 	}
-	fmt.Printf("%d power cuts replayed, %d sectors lost, in %.0f s; the loader would start: %v\n", n, lost, time.Since(t.begin).Seconds(), boots)
-	fmt.Printf("entries caught half removed, which no reader can open: %v\n", unreadable)
-	fmt.Println("in each of them that is a whole image, and so is the one behind it")
+	fmt.Printf("%d power cuts judged without a boot in %.0f s: %s\n", n, time.Since(began).Seconds(), counts(per))
+	fmt.Printf("write cache: %d sectors, %d of them lost\n", sectors, lost)
+	fmt.Printf("the loader would start: %s; entries caught half removed, which no reader can open: %v\n", counts(boots), unreadable)
+	if len(failures) > 0 {
+		return fmt.Errorf("%d are not as they should be:\n%s", len(failures), strings.Join(failures, "\n"))
+	}
+	fmt.Printf("in each of them that is a whole image, and so is the one behind it; the data partition has what was acknowledged (%d needed e2fsck after the journal)\n", repaired)
 	return nil
 }
 
-// recorded takes the recording of an earlier run with the same -work, or makes
-// one.
-func (w *worker) recorded(ctx context.Context, file string) ([]byte, []nbd.Record, error) {
-	var kept struct {
-		Base    []byte
-		Records []nbd.Record
-	}
-	if f, err := os.Open(file); err == nil {
-		defer f.Close()
-		err := gob.NewDecoder(f).Decode(&kept)
-		return kept.Base, kept.Records, err
-	}
-	var err error
-	if kept.Base, kept.Records, err = w.recordUpgrade(ctx); err != nil {
-		return nil, nil, err
-	}
-	f, err := os.Create(file)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer f.Close()
-	return kept.Base, kept.Records, gob.NewEncoder(f).Encode(kept)
+// verdict is what a disk is like after a cut.
+type verdict struct {
+	sectors, lost int
+	slot          string
+	unreadable    []string // entries
+	repaired      bool     // the data partition
 }
 
-// recordUpgrade runs a box and gives the EFI system partition as it was before,
-// and everything that was written to it.
-func (w *worker) recordUpgrade(ctx context.Context) ([]byte, []nbd.Record, error) {
-	defer w.launcher.Close()
-	defer w.off()
-	if err := w.newDisk(); err != nil {
-		return nil, nil, err
+func (c cut) judge(ctx context.Context, dir string) (v verdict, err error) {
+	name := filepath.Join(dir, "disk")
+	if v.sectors, v.lost, err = c.disk(ctx, name); err != nil {
+		return v, err
 	}
-	defer w.disk.Close()
-	if _, err := w.back(ctx); err != nil {
-		return nil, nil, err
+	d, err := espOf(name)
+	if err == nil {
+		v.slot, err = judge(d)
+		v.unreadable = d.unreadable
 	}
-	// A first upgrade fills slot B, so that the recorded one replaces an image.
-	for n := range 2 {
-		if err := w.acknowledge(ctx); err != nil {
-			return nil, nil, err
-		}
-		raw, err := os.ReadFile(w.file)
-		if err != nil {
-			return nil, nil, err
-		}
-		w.disk.StartRecording()
-		if err := w.box.Enter("upgrade install /dev/vdb --force"); err != nil {
-			return nil, nil, err
-		}
-		for _, pattern := range []string{`This device restarts`, `is permanent now`} {
-			if _, err := w.see(ctx, pattern); err != nil {
-				return nil, nil, err
-			}
-		}
-		if err := w.acknowledge(ctx); err != nil {
-			return nil, nil, err
-		}
-		if n == 1 {
-			return raw[espOffset : espOffset+disk.ESPSize], inside(w.disk.Recorded()), nil
-		}
+	if err == nil {
+		v.repaired, err = c.judgeData(ctx, name, filepath.Join(dir, "files"))
 	}
-	return nil, nil, errors.New("not reached")
+	return v, err
 }
 
 const espOffset = 1 << 20
 
-// inside keeps what concerns the EFI system partition, with its own offsets.
-func inside(all []nbd.Record) []nbd.Record {
-	var out []nbd.Record
-	for _, r := range all {
-		r.Off -= espOffset
-		if r.Flush || r.Off >= 0 && r.Off < disk.ESPSize {
-			out = append(out, r)
-		}
+// espOf reads the EFI system partition of a disk.
+func espOf(name string) (*crashed, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
 	}
-	return out
+	defer f.Close()
+	d := &crashed{base: make([]byte, disk.ESPSize), over: make(map[int64][]byte)}
+	_, err = f.ReadAt(d.base, espOffset)
+	return d, err
 }
 
 // crashed is the partition after a power cut: base with sectors over it.
@@ -180,27 +136,6 @@ func (d *crashed) WriteAt(p []byte, off int64) (int, error) {
 		d.over[(off+int64(i))/nbd.Sector] = append([]byte(nil), p[i:i+nbd.Sector]...)
 	}
 	return len(p), nil
-}
-
-// apply writes what was recorded; what comes behind the last flush survives
-// sector by sector with probability keep. It returns how many are lost.
-func (d *crashed) apply(records []nbd.Record, r *rand.Rand, keep float64) (lost int) {
-	last := 0
-	for i, x := range records {
-		if x.Flush {
-			last = i
-		}
-	}
-	for i, x := range records {
-		for at := 0; at < len(x.Data); at += nbd.Sector {
-			if i > last && !x.FUA && r.Float64() >= keep {
-				lost++
-				continue
-			}
-			d.over[(x.Off+int64(at))/nbd.Sector] = x.Data[at : at+nbd.Sector]
-		}
-	}
-	return lost
 }
 
 // judge tells which slot the loader would start.

@@ -1,9 +1,7 @@
 package main
 
 import (
-	"bytes"
 	"crypto/sha256"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -68,18 +66,5 @@ func TestJudgeReadsTheFirstTable(t *testing.T) {
 	}
 	if got, err := judge(d); err != nil || got != "A good" {
 		t.Errorf("%q, %v", got, err)
-	}
-}
-
-func TestApply(t *testing.T) {
-	d := &crashed{base: make([]byte, 8*nbd.Sector), over: make(map[int64][]byte)}
-	fill := func(c byte) []byte { return bytes.Repeat([]byte{c}, nbd.Sector) }
-	records := []nbd.Record{{Off: 0, Data: fill('a')}, {Flush: true}, {Off: 0, Data: fill('b')}, {Off: nbd.Sector, Data: fill('c'), FUA: true}}
-	if lost := d.apply(records, rand.New(rand.NewPCG(1, 1)), 0); lost != 1 {
-		t.Errorf("%d lost", lost)
-	}
-	got := make([]byte, 3*nbd.Sector)
-	if n, err := d.ReadAt(got, 0); n != len(got) || err != nil || got[0] != 'a' || got[nbd.Sector] != 'c' || got[2*nbd.Sector] != 0 {
-		t.Errorf("%d, %v: %c %c", n, err, got[0], got[nbd.Sector])
 	}
 }

@@ -25,7 +25,7 @@ const quick = "twinkeep.journal=console twinkeep.trial.healthy=2s twinkeep.trial
 // node is a standalone gateway: healthy as soon as its node file is in force.
 const node = "version: 1\nhostname: box\nboard: auto\ninterfaces:\n  - {name: G1, zone: lan, address: 10.1.0.2/24}\n"
 
-// release is the image of both slots. It brings a node file, so that a box that was reset does its work too.
+// release is the image of both slots of boxes that run. It brings a node file, so that a box that was reset does its work too.
 var release = box.Variant{Revision: 100, Cmdline: quick, Files: []qemu.File{{Path: "/etc/twinkeep/node.yaml", Mode: 0o600, Data: []byte(node)}}}
 
 // cutsPerDisk is how many cuts a disk lives through before a new one, with
@@ -40,6 +40,7 @@ type worker struct {
 	maker    *box.Maker
 	launcher *qemu.Launcher
 	tally    *tally
+	variant  box.Variant // of both slots
 
 	disk *nbd.Disk
 	box  *box.Box
@@ -50,12 +51,12 @@ type worker struct {
 	fresh bool
 }
 
-func newWorker(id int, dir string, seed uint64, m *box.Maker, accel qemu.Accel, t *tally) (*worker, error) {
+func newWorker(id int, dir string, seed uint64, m *box.Maker, accel qemu.Accel, t *tally, v box.Variant) (*worker, error) {
 	w := &worker{
-		id: id, maker: m, launcher: qemu.NewLauncher(), tally: t, rand: rand.New(rand.NewPCG(seed, uint64(id))), file: filepath.Join(dir, "disk"),
+		id: id, maker: m, variant: v, launcher: qemu.NewLauncher(), tally: t, rand: rand.New(rand.NewPCG(seed, uint64(id))), file: filepath.Join(dir, "disk"),
 		cfg: box.Config{Dir: dir, Disk: "nbd:unix:" + filepath.Join(dir, "nbd"), Second: filepath.Join(dir, "upgrade"), NICs: 1, Accel: accel},
 	}
-	i, err := m.Make(release)
+	i, err := m.Make(v)
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +133,7 @@ func (w *worker) newDisk() error {
 			return err
 		}
 	}
-	i, err := w.maker.Make(release)
+	i, err := w.maker.Make(w.variant)
 	if err != nil {
 		return err
 	}

@@ -8,7 +8,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/binary"
 	"fmt"
 	"io/fs"
 	"os"
@@ -20,6 +19,7 @@ import (
 	"github.com/twinkeep/twinkeep/firmware/upgrade/bundle"
 	"github.com/twinkeep/twinkeep/firmware/upgrade/esp"
 	"github.com/twinkeep/twinkeep/tools/image/uki"
+	"github.com/twinkeep/twinkeep/tools/image/uki/ukitest"
 )
 
 // Key signs upgrade files of tests.
@@ -33,7 +33,7 @@ func Release(revision uint64) upgrade.Release {
 // Image is an EFI executable with the sections of a slot. pad makes it larger.
 func Image(t testing.TB, r upgrade.Release, pad int) []byte {
 	t.Helper()
-	b, err := uki.Build(uki.Parts{Stub: stub(), OSRelease: r.Marshal(nil), Cmdline: "quiet", Linux: []byte("kernel"), Initrd: make([]byte, 1+pad)})
+	b, err := uki.Build(uki.Parts{Stub: ukitest.Stub(0x400), OSRelease: r.Marshal(nil), Cmdline: "quiet", Linux: []byte("kernel"), Initrd: make([]byte, 1+pad)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,33 +48,6 @@ func Bundle(t testing.TB, r upgrade.Release, pad int) []byte {
 		t.Fatal(err)
 	}
 	return b.Bytes()
-}
-
-// stub is a PE32+ file with one section.
-func stub() []byte {
-	const headers = 0x400
-	b := make([]byte, headers+0x200)
-	copy(b, "MZ")
-	le := binary.LittleEndian
-	le.PutUint32(b[0x3c:], 0x40)
-	copy(b[0x40:], "PE\x00\x00")
-	le.PutUint16(b[0x44:], 0x8664)
-	le.PutUint16(b[0x46:], 1)
-	le.PutUint16(b[0x54:], 240)
-	opt := b[0x58:]
-	le.PutUint16(opt, 0x20b)
-	le.PutUint32(opt[32:], 0x200)
-	le.PutUint32(opt[36:], 0x200)
-	le.PutUint32(opt[56:], 0x2000)
-	le.PutUint32(opt[60:], headers)
-	le.PutUint32(opt[108:], 16)
-	s := b[0x58+240:]
-	copy(s, ".text")
-	le.PutUint32(s[8:], 0x1f3)
-	le.PutUint32(s[12:], 0x1000)
-	le.PutUint32(s[16:], 0x200)
-	le.PutUint32(s[20:], headers)
-	return b
 }
 
 // Box is a folder with slot A filled.
