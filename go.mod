@@ -9,6 +9,7 @@ require (
 	github.com/foxboron/go-uefi v0.0.0-20241017190036-fab4fdf2f2f3
 	github.com/goccy/go-yaml v1.19.2
 	github.com/google/go-cmp v0.7.0
+	github.com/google/go-tpm v0.9.8
 	github.com/google/nftables v0.3.0
 	github.com/klauspost/compress v1.18.5
 	github.com/mdlayher/arp v0.0.0-20260528070854-93566ba168e9

@@ -350,3 +350,24 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestRunning(t *testing.T) {
+	if arch() != "x86_64" {
+		t.Skip("chooses among the boards of x86-64")
+	}
+	apu := DMI{Vendor: "PC Engines", Product: "apu2"}
+	for _, tt := range []struct{ cmdline, node, want string }{
+		{"console=ttyS0 quiet", "", "apu2"},
+		{"console=ttyS0 quiet", "auto", "apu2"},
+		{"", "qemu-panel", "qemu-panel"},
+		{"twinkeep.board=generic-x86_64 quiet", "qemu-panel", "generic-x86_64"},
+		{"twinkeep.board=", "qemu-panel", "qemu-panel"},
+		{"twinkeep.board=auto", "qemu-panel", "apu2"},
+		{"twinkeep.board=none", "qemu-panel", ""},
+	} {
+		b, err := Running(tt.cmdline, tt.node, apu)
+		if (err == nil) != (tt.want != "") || err == nil && b.Name != tt.want {
+			t.Errorf("%q, %q: %v, %v; want %q", tt.cmdline, tt.node, b, err, tt.want)
+		}
+	}
+}

@@ -53,6 +53,24 @@ func Select(dmi DMI) (*Board, error) {
 	return choose(boards, arch(), dmi)
 }
 
+// CmdlineKey in the kernel command line names the board, whatever the node file says.
+const CmdlineKey = "twinkeep.board"
+
+// Running returns the board of a running machine, as PID 1 chooses it: the one that the kernel command line names, else
+// the one that the node file names, else Select's. Empty and "auto" name none.
+func Running(cmdline, node string, dmi DMI) (*Board, error) {
+	name := node
+	for _, w := range strings.Fields(cmdline) {
+		if k, v, ok := strings.Cut(w, "="); ok && k == CmdlineKey && v != "" {
+			name = v
+		}
+	}
+	if name == "" || name == "auto" {
+		return Select(dmi)
+	}
+	return Named(name)
+}
+
 // Named returns the built-in board of that name; it is what `board: NAME` means.
 func Named(name string) (*Board, error) {
 	boards, err := All()

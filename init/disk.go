@@ -12,6 +12,7 @@ import (
 	"github.com/twinkeep/twinkeep/init/loader"
 	"github.com/twinkeep/twinkeep/init/module"
 	"github.com/twinkeep/twinkeep/init/supervise"
+	"github.com/twinkeep/twinkeep/init/vault"
 )
 
 const (
@@ -122,10 +123,16 @@ func (m *machine) dataPartition() error {
 		return fmt.Errorf("%w; the box runs from memory, nothing survives a restart", err)
 	}
 	milestone("data partition %s mounted", d.Data)
-	if err := data.Config(configDir); err != nil {
-		return err
+	m.step("secrets", m.openSecrets)
+	if m.locked() {
+		return nil
 	}
-	drive, err := data.FromDrive(configDir, drivePatience, func() { m.lateDrivers() })
+	if !vault.Box.Exists() {
+		if err := data.Config(configDir); err != nil {
+			return err
+		}
+	}
+	drive, err := data.FromDrive(configDir, drivePatience, func() { m.lateDrivers() }, keeper{})
 	if drive != "" && err == nil {
 		m.complain("the node file was taken from the drive %s: take it out, it holds the cluster key", drive)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -21,25 +22,18 @@ const configDir = "/etc/twinkeep"
 // command line, else "board:" in the node file, else what the firmware says.
 // Whatever is wrong with the node file is for gatewayd to report.
 func (m *machine) selectBoard() error {
-	name := word(m.cmdline, "twinkeep.board")
-	if name == "" {
-		if text, err := os.ReadFile(nodeFile); err == nil {
-			name = boardIn(text)
-		}
+	named := ""
+	if text, err := os.ReadFile(nodeFile); err == nil {
+		named = boardIn(text)
 	}
-	var err error
-	if name == "" || name == "auto" {
-		var dmi board.DMI
-		if dmi, err = board.ReadDMI("/sys"); err == nil {
-			m.board, err = board.Select(dmi)
-		}
-	} else {
-		m.board, err = board.Named(name)
+	dmi, dmiErr := board.ReadDMI("/sys")
+	b, err := board.Running(m.cmdline, named, dmi)
+	if err != nil {
+		return errors.Join(err, dmiErr)
 	}
-	if err == nil {
-		m.note("board: %s, %s", m.board.Name, m.board.Description)
-	}
-	return err
+	m.board = b
+	m.note("board: %s, %s", b.Name, b.Description)
+	return nil
 }
 
 // boardIn returns the value of the key board in a node file, or "".

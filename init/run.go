@@ -47,6 +47,7 @@ func (m *machine) run() {
 	if err := m.release(action); err != nil {
 		m.complain("%v", err)
 	}
+	m.step("secrets", keepSecrets)
 	if m.endBootlog != nil {
 		m.endBootlog()
 	}

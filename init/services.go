@@ -13,6 +13,7 @@ import (
 	"github.com/twinkeep/twinkeep/init/console"
 	"github.com/twinkeep/twinkeep/init/data"
 	"github.com/twinkeep/twinkeep/init/supervise"
+	"github.com/twinkeep/twinkeep/init/vault"
 )
 
 const (
@@ -40,7 +41,7 @@ func (m *machine) services() []supervise.Service {
 			StopTimeout: time.Second,
 		})
 	}
-	if m.failsafe() {
+	if m.failsafe() || m.locked() {
 		return out
 	}
 	dirs := []string{"--config", configDir, "--state", data.Mountpoint, "--run", runDir}
@@ -102,8 +103,11 @@ func (m *machine) cli() []string {
 }
 
 // fallback is what a console becomes when its program cannot run: a shell, but
-// not on a device that has a password.
+// not on a device that has a password, or may have one in its vault.
 func (m *machine) fallback() []string {
+	if vault.Box.Exists() {
+		return nil
+	}
 	if _, err := os.Stat(filepath.Join(configDir, "admin")); !errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

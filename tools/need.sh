@@ -1,5 +1,5 @@
 #!/bin/sh
-# need.sh image|kernel|demo|test|box|hardware|hardware-arm64|bench: installs the Debian or Ubuntu packages that a target needs and that are missing,
+# need.sh image|kernel|demo|test|box|tpm|hardware|hardware-arm64|bench: installs the Debian or Ubuntu packages that a target needs and that are missing,
 # and says which. It changes nothing when nothing is missing.
 set -eu
 
@@ -8,12 +8,13 @@ case "${1:-}" in
 image) want="dpkg:dpkg xz:xz-utils mke2fs:e2fsprogs"; kernel=yes ;;
 kernel) want="dpkg:dpkg tar:tar xz:xz-utils zstd:zstd make:make gcc:gcc flex:flex bison:bison bc:bc perl:perl /usr/include/libelf.h:libelf-dev /usr/include/openssl/opensslv.h:libssl-dev"; kernel=yes ;;
 demo)  want="qemu-system-x86_64:qemu-system-x86" ;;
-test)  want="qemu-system-x86_64:qemu-system-x86 ip:iproute2 nft:nftables ping:iputils-ping sysctl:procps tshark:tshark conntrack:conntrack ethtool:ethtool ssh:openssh-client" ;;
-box)   want="qemu-system-x86_64:qemu-system-x86 /usr/share/OVMF/OVMF_CODE_4M.secboot.fd:ovmf mformat:mtools" ;;
+test)  want="qemu-system-x86_64:qemu-system-x86 ip:iproute2 nft:nftables ping:iputils-ping sysctl:procps tshark:tshark conntrack:conntrack ethtool:ethtool ssh:openssh-client swtpm:swtpm" ;;
+box)   want="qemu-system-x86_64:qemu-system-x86 /usr/share/OVMF/OVMF_CODE_4M.secboot.fd:ovmf mformat:mtools swtpm:swtpm" ;;
+tpm)   want="swtpm:swtpm" ;;
 hardware) want="qemu-system-x86_64:qemu-system-x86" ;;
-hardware-arm64) want="qemu-system-aarch64:qemu-system-arm dpkg:dpkg xz:xz-utils" ;;
+hardware-arm64) want="qemu-system-aarch64:qemu-system-arm /usr/share/AAVMF/AAVMF_CODE.fd:qemu-efi-aarch64 mformat:mtools dpkg:dpkg xz:xz-utils mke2fs:e2fsprogs" ;;
 bench) want="ip:iproute2 nft:nftables ping:iputils-ping sysctl:procps keepalived:keepalived conntrackd:conntrackd conntrack:conntrack" ;;
-*) echo "usage: need.sh image|kernel|demo|test|box|hardware|hardware-arm64|bench" >&2; exit 2 ;;
+*) echo "usage: need.sh image|kernel|demo|test|box|tpm|hardware|hardware-arm64|bench" >&2; exit 2 ;;
 esac
 
 PATH=$PATH:/usr/sbin:/sbin

@@ -46,6 +46,7 @@ type SyncStatus struct {
 	SkippedMessages uint64            `json:"skipped_messages"` // of the kernel, that made no sense
 	Held            uint64            `json:"held"`             // first packets that waited for the peers
 	HeldLate        uint64            `json:"held_late"`        // of which went before every peer had their connection
+	HeldDropped     uint64            `json:"held_dropped"`     // further ones, lost because too many waited
 	RSS             uint64            `json:"rss"`              // bytes
 	CPU             time.Duration     `json:"cpu_ns"`
 }

@@ -15,7 +15,7 @@ var looking = []string{
 	"help", "exit", "version", "ha", "cluster", "cluster state", "cluster interfaces", "cluster device", "cluster device list", "cluster interface", "cluster lock",
 	"cluster explain", "cluster failovers", "cluster events", "cluster priority", "ifstat", "interface", "license", "hardware",
 	"board", "board list", "board show", "board check", "board schema", "conn", "conn diff", "sync", "log",
-	"upgrade", "upgrade status", "secureboot", "secureboot status", "policy", "policy status", "policy history", "policy file", "policy unsynced",
+	"upgrade", "upgrade status", "secureboot", "secureboot status", "tpm", "tpm status", "policy", "policy status", "policy history", "policy file", "policy unsynced",
 	"policy check", "policy diff", "policy explain", "policy rules", "policy schema", "node", "node show", "node check", "service", "service list",
 	"ssh", "ssh status", "ssh key", "ssh key list",
 }

@@ -33,6 +33,7 @@ type Options struct {
 	Shell     []string // what the command shell runs; /bin/gosh or $SHELL when empty
 	// Operator is who has logged in over the network: no password is asked for, and there is no shell. Empty on a serial line.
 	Operator string
+	Secrets  Secrets // nil: the TPM and the vault of this device
 	// Audit is told what an operator does that changes something; may be nil.
 	Audit func(text string)
 }
@@ -48,6 +49,8 @@ type session struct {
 	readPassword func(prompt string) (string, error)
 	// passwordSet is told that this operator has set the password; may be nil.
 	passwordSet func()
+	// life ends with the interactive console; nil elsewhere.
+	life context.Context
 	// foreground lends the terminal to another program.
 	foreground func(func(in io.Reader, out io.Writer) error) error
 }
@@ -102,7 +105,7 @@ func (s *session) root() *cobra.Command {
 	root.AddCommand(
 		s.haCommand(), s.clusterCommand(), s.ifstatCommand(), s.boardCommand(), s.hardwareCommand(), s.connCommand(), s.syncCommand(), s.logCommand(),
 		s.interfaceCommand(), s.licenseCommand(), s.nodeCommand(), s.policyCommand(), s.serviceCommand(), s.shellCommand(), s.rebootCommand(), s.shutdownCommand(), s.versionCommand(),
-		s.upgradeCommand(), s.secureBootCommand(), s.flashCommand(), s.factoryResetCommand(), s.setupCommand(), s.passwordCommand(), s.sshCommand(),
+		s.upgradeCommand(), s.secureBootCommand(), s.tpmCommand(), s.flashCommand(), s.factoryResetCommand(), s.setupCommand(), s.passwordCommand(), s.sshCommand(),
 	)
 	root.CompletionOptions.DisableDefaultCmd = s.interactive || s.Operator != ""
 	if s.interactive {

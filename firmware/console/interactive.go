@@ -23,7 +23,7 @@ import (
 // when the operator leaves it, in ends, or ctx ends. Ctrl-C and its signal end the running command, never the
 // console. When in is a terminal it is put into raw mode meanwhile.
 func Interactive(ctx context.Context, in io.Reader, out io.Writer, opts Options) error {
-	c := &console{opts: opts, in: in, out: out, known: opts.Operator != ""}
+	c := &console{life: ctx, opts: opts, in: in, out: out, known: opts.Operator != ""}
 	fd := -1
 	if f, ok := in.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		fd = int(f.Fd())
@@ -54,6 +54,7 @@ func Interactive(ctx context.Context, in io.Reader, out io.Writer, opts Options)
 
 // console is one interactive session.
 type console struct {
+	life   context.Context // of Interactive
 	opts   Options
 	in     io.Reader
 	out    io.Writer
@@ -170,7 +171,7 @@ func (c *console) begin(ctx context.Context) {
 }
 
 func (c *console) session() *session {
-	return &session{Options: c.opts, interactive: true, readLine: c.readLine, readPassword: c.readPassword, foreground: c.foreground, passwordSet: func() { c.known = true }}
+	return &session{Options: c.opts, life: c.life, interactive: true, readLine: c.readLine, readPassword: c.readPassword, foreground: c.foreground, passwordSet: func() { c.known = true }}
 }
 
 // tree makes a fresh command tree: flags keep their values in a used one.

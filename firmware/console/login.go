@@ -31,6 +31,9 @@ func (c *console) login(ctx context.Context) error {
 	if c.opts.ConfigDir == "" || c.known {
 		return nil
 	}
+	if why := c.opts.secrets().Locked(); why != "" {
+		return c.unlock(ctx, why)
+	}
 	penalty := firstPenalty
 	for {
 		line, err := login.Load(c.opts.ConfigDir)

@@ -50,7 +50,11 @@ func (s *session) firstSetup(ctx context.Context, w io.Writer) error {
 		return &api.Error{Message: "this device has no network interface", Hint: "see hardware"}
 	}
 	fmt.Fprintf(w, "\nFirst setup. Enter takes what is in brackets; Ctrl-C leaves it.\n")
-	wizard := setup.New(nics)
+	st, err := s.secrets().Read()
+	if err != nil {
+		fmt.Fprintf(w, "%v\n", err)
+	}
+	wizard := setup.New(nics, st.TPM)
 	for {
 		if err := s.questions(ctx, w, wizard); err != nil {
 			return err
@@ -78,7 +82,13 @@ func (s *session) firstSetup(ctx context.Context, w io.Writer) error {
 	if !s.unconfigured() {
 		return &api.Error{Message: "this device was set up on another console meanwhile", Hint: "nothing was changed here"}
 	}
-	// The password first: a device that serves has one.
+	// Sealed first: then the disk never has them in the clear.
+	if wizard.Seal {
+		if err := s.sealFirst(w); err != nil {
+			return err
+		}
+	}
+	// The password next: a device that serves has one.
 	if err := s.setPassword(word); err != nil {
 		return err
 	}

@@ -55,7 +55,7 @@ func writeSync(w io.Writer, s api.SyncStatus) {
 	fmt.Fprintf(w, "Resyncs:     %d after lost events; %d gaps in peers' streams, %d batches not sent because a queue was full\n", t.Lost, t.Gaps, t.Overflows)
 	fmt.Fprintf(w, "Walks:       %d, the last took %v; %d entries found changed, %d ended unnoticed, %d removed, %d refreshed\n", t.Passes, t.PassTook.Round(time.Millisecond), t.Found, t.Gone, t.Removed, t.Refreshed)
 	if s.Held > 0 {
-		fmt.Fprintf(w, "Held:        %d first packets until the peers had their connection, %d of them not long enough\n", s.Held, s.HeldLate)
+		fmt.Fprintf(w, "Held:        %d first packets until the peers had their connection, %d of them not long enough; %d lost because too many waited\n", s.Held, s.HeldLate, s.HeldDropped)
 	}
 	counts(w, "Refused entries", t.Refused)
 	counts(w, "Connections refused or ended", s.Sessions)

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -119,7 +121,7 @@ func (s *session) shellCommand() *cobra.Command {
 			return s.foreground(func(in io.Reader, out io.Writer) error {
 				sh := exec.Command(command[0], command[1:]...)
 				sh.Stdin, sh.Stdout, sh.Stderr = in, out, out
-				err := sh.Run()
+				err := s.run(sh)
 				var ended *exec.ExitError
 				if errors.As(err, &ended) {
 					return nil // how the last command in the shell ended is no fault of the console
@@ -128,6 +130,17 @@ func (s *session) shellCommand() *cobra.Command {
 			})
 		},
 	}
+}
+
+// run runs another program, which ends with the console: it hangs up.
+func (s *session) run(program *exec.Cmd) error {
+	if err := program.Start(); err != nil {
+		return err
+	}
+	if s.life != nil {
+		defer context.AfterFunc(s.life, func() { program.Process.Signal(syscall.SIGHUP) })()
+	}
+	return program.Wait()
 }
 
 // shell is the one of the image, else the operator's own.

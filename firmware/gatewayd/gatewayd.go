@@ -15,6 +15,7 @@ import (
 	"github.com/twinkeep/twinkeep/firmware/netconf"
 	"github.com/twinkeep/twinkeep/firmware/node"
 	"github.com/twinkeep/twinkeep/firmware/ruleset"
+	"github.com/twinkeep/twinkeep/firmware/secrets"
 	"github.com/twinkeep/twinkeep/init/unixhttp"
 )
 
@@ -82,6 +83,9 @@ func Run(ctx context.Context, opts Options) error {
 	watching.Go(func() { d.keepContact(ctx) })
 	watching.Go(func() { d.watch(ctx) })
 	watching.Go(func() { d.report(ctx) })
+	watching.Go(func() {
+		secrets.Watch(ctx, func(err error) { d.Log.Printf("what was changed in %s is not kept: %v", d.ConfigDir, err) })
+	})
 	defer d.licence.close()
 	defer d.monitors.end()
 	defer watching.Wait()

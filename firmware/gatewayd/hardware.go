@@ -37,12 +37,9 @@ func hardware(n *node.Node) api.Hardware {
 	dmi, err := board.ReadDMI("/sys")
 	problem(err)
 	h.Vendor, h.Product = dmi.Vendor, dmi.Product
-	var b *board.Board
-	if n.Board == "" || n.Board == "auto" {
-		b, err = board.Select(dmi)
-	} else {
-		b, err = board.Named(n.Board)
-	}
+	cmdline, err := os.ReadFile("/proc/cmdline")
+	problem(err)
+	b, err := board.Running(string(cmdline), n.Board, dmi)
 	if problem(err); err == nil {
 		h.Board, h.BoardText = b.Name, b.Description
 	}

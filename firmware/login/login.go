@@ -16,6 +16,8 @@ import (
 	"unicode/utf8"
 
 	"golang.org/x/crypto/argon2"
+
+	"github.com/twinkeep/twinkeep/init/vault"
 )
 
 // FileName is the file in the config directory, one line: argon2id in the PHC string format.
@@ -115,22 +117,7 @@ func Set(configDir, password string) error {
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(configDir, "."+FileName+".*") // mode 0600
-	if err != nil {
-		return fmt.Errorf("keep the password: %w", err)
-	}
-	defer os.Remove(f.Name()) // fails harmlessly once renamed
-	_, err = f.WriteString(line + "\n")
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), filepath.Join(configDir, FileName))
-	}
-	if err == nil {
-		var d *os.File
-		if d, err = os.Open(configDir); err == nil {
-			err = errors.Join(d.Sync(), d.Close())
-		}
-	}
-	if err != nil {
+	if err := vault.Write(filepath.Join(configDir, FileName), []byte(line+"\n")); err != nil {
 		return fmt.Errorf("keep the password: %w", err)
 	}
 	return nil

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+
+	"github.com/twinkeep/twinkeep/init/vault"
 )
 
 // MaxSize is the largest node file that is read, in bytes.
@@ -101,32 +103,11 @@ func Save(configDir string, data []byte) (Warnings, error) {
 	if err != nil {
 		return warnings, err
 	}
-	temp, err := os.CreateTemp(configDir, "."+FileName+".*") // mode 0600: the file can hold the key
-	if err != nil {
-		return warnings, fmt.Errorf("save node file: %w", err)
-	}
-	defer os.Remove(temp.Name()) // fails harmlessly once renamed
-	_, err = temp.Write(data)
-	err = errors.Join(err, temp.Sync(), temp.Close())
-	if err == nil {
-		err = os.Rename(temp.Name(), filepath.Join(configDir, FileName))
-	}
-	if err == nil {
-		err = syncDir(configDir)
-	}
-	if err != nil {
+	// The file can hold the key, and may be sealed.
+	if err := vault.Write(filepath.Join(configDir, FileName), data); err != nil {
 		return warnings, fmt.Errorf("save node file: %w", err)
 	}
 	return warnings, nil
-}
-
-// syncDir makes the rename itself durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // redacted stands for the key wherever the file is shown.

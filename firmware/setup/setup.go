@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -29,6 +30,7 @@ type Answers struct {
 	Registration    string // interface of the licence and of management
 	Address         netip.Prefix
 	Sync            string // interface between the members; "" for none
+	Seal            bool   // the secrets are sealed to the TPM
 }
 
 // Question is what is asked next.
@@ -41,12 +43,19 @@ type Question struct {
 // Wizard asks one question after the other.
 type Wizard struct {
 	Answers
-	nics []NIC
-	step int
+	nics  []NIC
+	steps []step
+	at    int
 }
 
-// New begins. nics are those of the device, in order.
-func New(nics []NIC) *Wizard { return &Wizard{nics: nics} }
+// New begins. nics are those of the device, in order; tpm: it has a TPM 2.0.
+func New(nics []NIC, tpm bool) *Wizard {
+	w := &Wizard{nics: nics, steps: steps}
+	if tpm {
+		w.steps = append(slices.Clone(steps), sealStep)
+	}
+	return w
+}
 
 // step is one question.
 type step struct {
@@ -91,12 +100,25 @@ var steps = []step{
 	}},
 }
 
+// sealStep is asked where there is a TPM.
+var sealStep = step{func(*Wizard) Question {
+	return Question{Text: "Seal the secrets to the TPM (yes or no)", Default: "yes",
+		Hint: "Cluster key, password and host key are then encrypted, and only this device can read them: the disk alone gives nothing away.\n" +
+			"There will be a recovery key to write down, for the day when the TPM or secure boot is changed."}
+}, func(w *Wizard, s string) error {
+	if s != "yes" && s != "no" {
+		return fmt.Errorf("%.20q is neither yes nor no", s)
+	}
+	w.Seal = s == "yes"
+	return nil
+}}
+
 // Question is the next one; false when all have been answered.
 func (w *Wizard) Question() (Question, bool) {
-	if w.step == len(steps) {
+	if w.at == len(w.steps) {
 		return Question{}, false
 	}
-	return steps[w.step].ask(w), true
+	return w.steps[w.at].ask(w), true
 }
 
 // Answer takes one. An error says what is wrong with it; then the same question comes again.
@@ -112,15 +134,15 @@ func (w *Wizard) Answer(text string) error {
 	if text == "" {
 		return fmt.Errorf("an answer is needed")
 	}
-	if err := steps[w.step].take(w, text); err != nil {
+	if err := w.steps[w.at].take(w, text); err != nil {
 		return err
 	}
-	w.step++
+	w.at++
 	return nil
 }
 
 // Again begins anew; the key that was made stays.
-func (w *Wizard) Again() { w.step = 0 }
+func (w *Wizard) Again() { w.at = 0 }
 
 func number(s string, least, most uint8) (uint8, error) {
 	n, err := strconv.ParseUint(s, 10, 8)
@@ -220,6 +242,9 @@ func (a Answers) Summary() string {
 	fmt.Fprintf(&b, "Management and licence: %s with %s\n", a.Registration, a.Address)
 	if a.Sync != "" {
 		fmt.Fprintf(&b, "Between the members: %s with %s\n", a.Sync, a.syncAddress())
+	}
+	if a.Seal {
+		fmt.Fprintf(&b, "Secrets: sealed to the TPM of this device\n")
 	}
 	return b.String()
 }

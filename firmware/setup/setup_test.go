@@ -12,7 +12,7 @@ var nics = []NIC{{"G1", "52:54:00:00:00:01", false}, {"G2", "52:54:00:00:00:02",
 const key = "bGFiLWxhYi1sYWItbGFiLWxhYi1sYWItbGFiLWxhYiE="
 
 func TestGolden(t *testing.T) {
-	w := New(nics)
+	w := New(nics, false)
 	for _, tt := range []struct{ answer, err string }{
 		{"9", "not a number from 1 to 8"}, {"2", ""},
 		{"1", "not a number from 2 to 8"}, {"", ""},
@@ -60,7 +60,7 @@ interfaces:
 
 // TestKeyIsMade: every device that makes a key makes another one, and keeps it when the questions come again.
 func TestKeyIsMade(t *testing.T) {
-	a, b := New(nics), New(nics)
+	a, b := New(nics, false), New(nics, false)
 	for _, w := range []*Wizard{a, b} {
 		for _, s := range []string{"", "", "1", ""} {
 			if err := w.Answer(s); err != nil {
@@ -83,7 +83,7 @@ func FuzzAnswers(f *testing.F) {
 	f.Add("2", "", "7", key, "", "192.168.1.3/24", "")
 	f.Add("1", "8", "255", "", "G1", "10.0.0.1/8", "none")
 	f.Fuzz(func(t *testing.T, a, b, c, d, e, g, h string) {
-		w := New(nics)
+		w := New(nics, false)
 		for _, s := range []string{a, b, c, d, e, g, h} {
 			if w.Answer(s) != nil {
 				return

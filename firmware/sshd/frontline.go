@@ -59,7 +59,7 @@ func (k *keeper) ensureFront() (*front, error) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Setpgid: true, Pdeathsig: syscall.SIGKILL,
 		// Nothing to connect to, and nobody to signal or share memory with.
-		Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS,
+		Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWUTS | ownIPC("/proc/self/ns/ipc"),
 	}
 	ended, err := start(cmd)
 	if err != nil {
@@ -74,6 +74,15 @@ func (k *keeper) ensureFront() (*front, error) {
 	}
 	go k.serve(f, ended)
 	return f, nil
+}
+
+// ownIPC asks for a namespace of one's own for System V IPC and message queues where the kernel has that: without either
+// (our own kernel) there is nothing to keep apart, and asking for it is an error. file is a process's IPC namespace.
+func ownIPC(file string) uintptr {
+	if _, err := os.Lstat(file); errors.Is(err, os.ErrNotExist) {
+		return 0
+	}
+	return syscall.CLONE_NEWIPC
 }
 
 // start starts a process from a thread that lives as long as it does: the signal at the parent's death is that of the

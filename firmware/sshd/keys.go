@@ -16,6 +16,8 @@ import (
 	"unicode"
 
 	"golang.org/x/crypto/ssh"
+
+	"github.com/twinkeep/twinkeep/init/vault"
 )
 
 // AuthorizedFile in the config directory has the keys that may log in, one a line, as OpenSSH's authorized_keys.
@@ -129,7 +131,7 @@ func saveKeys(configDir string, keys []Key) error {
 	for _, k := range keys {
 		b.WriteString(k.line())
 	}
-	if err := writeFile(filepath.Join(configDir, AuthorizedFile), []byte(b.String())); err != nil {
+	if err := vault.Write(filepath.Join(configDir, AuthorizedFile), []byte(b.String())); err != nil {
 		return fmt.Errorf("keep the keys that may log in: %w", err)
 	}
 	return nil
@@ -165,7 +167,7 @@ func hostKey(stateDir string) (key ssh.Signer, note string, err error) {
 		err = os.MkdirAll(filepath.Dir(path), 0o700)
 	}
 	if err == nil {
-		err = writeFile(path, pem.EncodeToMemory(block))
+		err = vault.Write(path, pem.EncodeToMemory(block))
 	}
 	if err != nil {
 		note = fmt.Sprintf("the host key is not kept, and will be another one after a restart: %v", err)
@@ -192,26 +194,4 @@ func readFile(path string, most int64) ([]byte, error) {
 		err = fmt.Errorf("%s has more than %d bytes", path, most)
 	}
 	return data, err
-}
-
-// writeFile replaces a file, mode 0600. After a power cut there is the old one or the new one.
-func writeFile(path string, data []byte) error {
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // fails harmlessly once renamed
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

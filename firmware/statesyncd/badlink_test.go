@@ -11,8 +11,11 @@ import (
 	"github.com/twinkeep/twinkeep/tools/netnslab"
 )
 
-// badLink is what happens to frames on the sync link, in percent.
-type badLink struct{ loss, late, twice, damage int }
+// badLink is what happens to frames on the sync link, in percent, and whether the first member hears nothing there.
+type badLink struct {
+	loss, late, twice, damage int
+	deaf                      bool
+}
 
 // put replaces the bridge of the sync link between two members by a link that is bad in both directions.
 func (b badLink) put(l *lab) {
@@ -27,8 +30,12 @@ func (b badLink) put(l *lab) {
 	l.sw.IP("link set dev sync2 nomaster")
 	one, two := l.sw.Raw("sync1"), l.sw.Raw("sync2")
 	var wg sync.WaitGroup
+	back := b
+	if b.deaf {
+		back.loss = 100
+	}
 	wg.Go(func() { b.carry(one, two, &wg) })
-	wg.Go(func() { b.carry(two, one, &wg) })
+	wg.Go(func() { back.carry(two, one, &wg) })
 	l.t.Cleanup(func() { one.Close(); two.Close(); wg.Wait() })
 }
 

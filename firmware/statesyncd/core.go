@@ -40,21 +40,25 @@ type core struct {
 	kick     chan struct{} // of the reader of events
 	ended    chan struct{}
 	fast     atomic.Bool  // walks go as fast as they can
+	anew     atomic.Bool  // the walk that runs is to begin anew
 	backlog  atomic.Int64 // bytes, of the peer with most
 	barrierN atomic.Uint64
 	held     atomic.Uint64 // first packets
 	late     atomic.Uint64 // of which went before every peer had their connection
+	dropped  atomic.Uint64 // further first packets, for which there was no room
 
 	// The core goroutine's own:
-	sessions  map[uint8]*link.Session
-	barriers  map[uint64]*barrier
-	diffs     []chan statesync.Diff
-	refused   map[statesync.Reason]uint64 // sessions, by reason
-	roleError string
-	rates     rates
-	report    report
-	listens   bool // to events of new and changed entries
-	fetching  map[statesync.Tuple]bool
+	sessions map[uint8]*link.Session
+	barriers map[uint64]*barrier
+	diffs    []chan statesync.Diff
+	refused  map[statesync.Reason]uint64 // sessions, by reason
+	// saidRefused is when a reason was logged last.
+	saidRefused map[statesync.Reason]time.Duration
+	roleError   string
+	rates       rates
+	report      report
+	listens     bool // to events of new and changed entries
+	fetching    map[statesync.Tuple]bool
 
 	netMu sync.Mutex
 	seen  map[uint8]map[string]sighting // by member and interface
@@ -141,6 +145,7 @@ func (c *core) run(ctx context.Context) error {
 			c.tick()
 		}
 		c.fast.Store(c.machine.Repairing())
+		c.anew.Store(c.machine.WalkAnew())
 		c.subscribe()
 	}
 }

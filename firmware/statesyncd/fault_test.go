@@ -9,12 +9,14 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/twinkeep/twinkeep/ha/statesync"
 	"github.com/twinkeep/twinkeep/ha/statesync/link"
+	"github.com/twinkeep/twinkeep/tools/netnslab"
 )
 
 // TestEventsLost: a burst that the event socket cannot hold is noticed, and the standby has all of it in the end.
@@ -134,6 +136,23 @@ func TestBadLink(t *testing.T) {
 	}
 }
 
+// TestOneWayLink: a sync link that carries one direction only is no way; the stream takes another.
+func TestOneWayLink(t *testing.T) {
+	t.Parallel()
+	l := started(t, 2)
+	a, b := l.members[0], l.members[1]
+	a.play(flows(0, 500)...)
+	l.waitEqual(a)
+	badLink{deaf: true}.put(l)
+	a.play(flows(500, 1000)...)
+	l.wait("the stream on the LAN", func() bool {
+		s := b.sync()
+		return len(s.Peers) == 1 && s.Peers[0].Connected && s.Peers[0].Via == "lan"
+	})
+	l.waitEqual(a)
+	l.waitSync()
+}
+
 // TestSyncLinkLost: the stream moves to another interface and back; a smaller MTU on one side is no matter. With
 // no way left the standby says that it is not in sync.
 func TestSyncLinkLost(t *testing.T) {
@@ -158,7 +177,8 @@ func TestSyncLinkLost(t *testing.T) {
 	l.wait("the standby to say that it is not in sync", func() bool { s := b.sync(); return !s.InSync && strings.Contains(s.Text, "no connection") })
 	a.play(flows(1000, 1500)...)
 	l.sw.IP("link set dev sync1 up")
-	b.ns.IP("link set dev sync mtu 700") // the other side and the switch think 1500
+	b.ns.IP("link set dev sync mtu 700") // the switch thinks 1500
+	a.ns.IP("link set dev sync mtu 9000")
 	l.wait("the stream on the sync link", func() bool { return via() == "sync" })
 	l.waitEqual(a)
 	l.waitSync()
@@ -310,6 +330,61 @@ func TestStrangers(t *testing.T) {
 	}
 	if ok, why := equal(before, b.dump()); !ok {
 		t.Errorf("the table has changed: %s", why)
+	}
+}
+
+// TestStrangersFlood: who holds as many connections open as it gets, on both interfaces, keeps no member out.
+func TestStrangersFlood(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, 2)
+	a, b := l.members[0], l.members[1]
+	l.holder(1, 1)
+	b.start()
+	l.wait("the daemon", func() bool { return b.sync().Member == 2 })
+	stranger := netnslab.New(t)
+	for i, nic := range []string{"sync", "lan"} {
+		l.sw.Run("ip", "link", "add", nic+"9", "type", "veth", "peer", "name", nic, "netns", stranger.Name)
+		l.sw.Run("ip", "link", "set", nic+"9", "master", nic, "up")
+		stranger.IP("link set dev " + nic + " up")
+		for host := range 20 {
+			stranger.IP(fmt.Sprintf("addr add %s.%d/24 dev %s", []string{"169.254.77", "10.9.0"}[i], 50+host, nic))
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	for _, net4 := range []string{"169.254.77", "10.9.0"} {
+		for host := range 20 {
+			wg.Go(func() {
+				d := net.Dialer{Timeout: time.Second, LocalAddr: &net.TCPAddr{IP: net.ParseIP(fmt.Sprintf("%s.%d", net4, 50+host))}}
+				for ctx.Err() == nil {
+					var conn net.Conn
+					var err error
+					stranger.Do(func() { conn, err = d.DialContext(ctx, "tcp4", fmt.Sprintf("%s.2:%d", net4, link.Port)) })
+					if err == nil {
+						conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+						conn.Read(make([]byte, 1)) // until it is closed
+						conn.Close()
+					}
+					time.Sleep(5 * time.Millisecond)
+				}
+			})
+		}
+	}
+	defer wg.Wait()
+	defer cancel()
+	l.wait("the flood", func() bool { return b.sync().Sessions["too_many"] > 200 })
+	a.play(flows(0, 500)...)
+	a.start()
+	l.waitSync()
+	l.waitEqual(a)
+	l.sw.IP("link set dev sync1 down")
+	l.wait("the stream on the LAN", func() bool {
+		s := b.sync()
+		return len(s.Peers) == 1 && s.Peers[0].Connected && s.Peers[0].Via == "lan"
+	})
+	l.waitSync()
+	if n := strings.Count(b.logged(), "reason=too_many"); n > 10 {
+		t.Errorf("%d lines of log for %d connections", n, b.sync().Sessions["too_many"])
 	}
 }
 

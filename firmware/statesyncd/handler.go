@@ -121,7 +121,7 @@ func (c *core) status(ctx context.Context) (api.SyncStatus, error) {
 	out.Stats = m.Stats
 	out.TableCount, out.TableMax = c.table.Size()
 	out.SkippedMessages = c.kernel.Skipped.Load()
-	out.Held, out.HeldLate = c.held.Load(), c.late.Load()
+	out.Held, out.HeldLate, out.HeldDropped = c.held.Load(), c.late.Load(), c.dropped.Load()
 	out.RSS, out.CPU = usage()
 	for i, p := range m.Peers {
 		o := &out.Peers[i]

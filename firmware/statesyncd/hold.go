@@ -45,6 +45,7 @@ func (c *core) hold(ctx context.Context, wg *sync.WaitGroup) error {
 					}
 				}
 				h.Release(i)
+				c.dropped.Add(h.Dropped(i))
 			}
 		})
 	}

@@ -28,8 +28,6 @@ const (
 	dialTimeout = 2 * time.Second
 	// betterAfter is how long a better way must have been there before a connection moves to it.
 	betterAfter = 5 * time.Second
-	// maxStrangers bounds connections that have not authenticated yet.
-	maxStrangers = 8
 )
 
 // sighting is where a member's beacon came from.
@@ -69,9 +67,8 @@ func (c *core) network(ctx context.Context, wg *sync.WaitGroup) {
 		}
 	}
 	c.netMu.Unlock()
-	strangers := make(chan struct{}, maxStrangers)
 	for _, w := range ways(c.node) {
-		wg.Go(func() { c.listen(ctx, wg, w, strangers) })
+		wg.Go(func() { c.listen(ctx, wg, w) })
 		wg.Go(func() { c.beacons(ctx, w) })
 	}
 	for id, now := range c.dialNow {
@@ -112,7 +109,8 @@ func (c *core) again(ctx context.Context, what string, f func() error) {
 	}
 }
 
-func (c *core) listen(ctx context.Context, wg *sync.WaitGroup, w way, strangers chan struct{}) {
+func (c *core) listen(ctx context.Context, wg *sync.WaitGroup, w way) {
+	waiting := &strangers{from: map[netip.Addr]int{}}
 	lc := net.ListenConfig{Control: bound(w.Device), KeepAlive: -1}
 	c.again(ctx, "listening on "+w.Name, func() error {
 		ln, err := lc.Listen(ctx, "tcp4", netip.AddrPortFrom(w.Address.Addr(), link.Port).String())
@@ -127,12 +125,13 @@ func (c *core) listen(ctx context.Context, wg *sync.WaitGroup, w way, strangers 
 			if err != nil {
 				return err
 			}
-			select {
-			case strangers <- struct{}{}:
-				wg.Go(func() { c.session(ctx, conn, w, false, func() { <-strangers }) })
-			default:
-				conn.Close() // too many that have not said who they are
+			from := addressOf(conn)
+			if !waiting.enter(from, c.expects(w, from)) {
+				conn.Close()
+				c.refuse(ctx, conn.RemoteAddr(), w, errTooMany)
+				continue
 			}
+			wg.Go(func() { c.session(ctx, conn, w, false, func() { waiting.leave(from) }) })
 		}
 	})
 }
@@ -148,10 +147,7 @@ func (c *core) session(ctx context.Context, conn net.Conn, w way, dials bool, kn
 	s, err := link.Open(conn, c.tls, dials, c.machine.Hello(), func(h *statesync.Hello) error { return c.machine.CheckHello(h) })
 	if err != nil {
 		known()
-		if ctx.Err() == nil {
-			c.do(ctx, func() { c.count(err) })
-			c.Options.Log.Warn("a connection for state sync was refused", "from", conn.RemoteAddr(), "interface", w.Name, "reason", link.ReasonOf(err), "err", err)
-		}
+		c.refuse(ctx, conn.RemoteAddr(), w, err)
 		return
 	}
 	s.Via = w.Name

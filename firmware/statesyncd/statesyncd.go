@@ -168,7 +168,8 @@ func newCore(o Options, n *node.Node) (*core, error) {
 	}
 	c := &core{
 		Options: o, node: n, names: map[uint8]string{}, sessions: map[uint8]*link.Session{}, start: time.Now(), refused: map[statesync.Reason]uint64{},
-		events: make(chan eventBatch, 64), spare: make(chan []statesync.Event, 64), walked: make(chan walked), frames: make(chan frame, 64), calls: make(chan func()),
+		saidRefused: map[statesync.Reason]time.Duration{},
+		events:      make(chan eventBatch, 64), spare: make(chan []statesync.Event, 64), walked: make(chan walked), frames: make(chan frame, 64), calls: make(chan func()),
 		walkNow: make(chan struct{}, 1), roleNow: make(chan struct{}, 1), sayNow: make(chan struct{}, 1), kick: make(chan struct{}, 1),
 		barriers: map[uint64]*barrier{}, fetching: map[statesync.Tuple]bool{}, ended: make(chan struct{}),
 	}

@@ -2,6 +2,7 @@ package statesyncd
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/twinkeep/twinkeep/ha/statesync"
@@ -15,6 +16,8 @@ const (
 	walkEvery = 15 * time.Second
 	// walkPause between two pieces of about a hundred entries keeps a walk below a twentieth of a core.
 	walkPause = 2 * time.Millisecond
+	// fastPiece is how many entries change hands at a time when nothing pauses.
+	fastPiece = 1000
 	// walkApart is the least time between two walks, however many are asked for.
 	walkApart = 100 * time.Millisecond
 	// askedInARow is how many walks in a row may be asked for before they take turns with rests of their own length.
@@ -60,7 +63,12 @@ func (c *core) walk(ctx context.Context) {
 			asked++
 		}
 		began := time.Now()
-		if err := c.pass(ctx); err != nil && ctx.Err() == nil {
+		err := c.pass(ctx)
+		for errors.Is(err, errAnew) {
+			c.step(ctx, walked{failed: true})
+			err = c.pass(ctx)
+		}
+		if err != nil && ctx.Err() == nil {
 			c.Options.Log.Error("a walk through the connection table broke off", "err", err)
 			c.step(ctx, walked{failed: true})
 		}
@@ -96,9 +104,8 @@ func (c *core) pass(ctx context.Context) error {
 	if !c.step(ctx, walked{begin: true}) {
 		return ctx.Err()
 	}
-	buf := make([]statesync.Event, 0, 256)
 	for _, expects := range []bool{false, true} {
-		if err := c.passOver(ctx, expects, buf); err != nil {
+		if err := c.passOver(ctx, expects); err != nil {
 			return err
 		}
 	}
@@ -106,30 +113,76 @@ func (c *core) pass(ctx context.Context) error {
 	return ctx.Err()
 }
 
-func (c *core) passOver(ctx context.Context, expects bool, buf []statesync.Event) error {
-	// The kernel makes a piece while the one before it is fetched.
-	mark := c.machine.Clock()
+// passOver hands the pieces of one table to the core, which takes one in while the next is read. [statesync.Machine.Chunk]
+// counts on it that no more are on their way.
+func (c *core) passOver(ctx context.Context, expects bool) error {
+	mark := c.machine.Clock() // the kernel makes a piece while the one before it is fetched
 	d, err := ctnl.OpenDump(expects)
 	if err != nil {
 		return err
 	}
 	defer d.Close()
-	for done := false; !done; {
-		next := c.machine.Clock()
-		var entries []statesync.Event
-		if entries, done, err = d.Next(buf[:0]); err != nil {
-			return err
+	ctx, cancel := context.WithCancel(ctx)
+	pieces, spare := make(chan walked), make(chan []statesync.Event, 2)
+	var failed error // once pieces is closed
+	go func() {
+		defer close(pieces)
+		failed = c.read(ctx, d, mark, pieces, spare)
+	}()
+	defer func() {
+		cancel()
+		for range pieces { // until the reader has ended
 		}
-		if len(entries) > 0 && !c.step(ctx, walked{mark: mark, entries: entries}) {
+	}()
+	for w := range pieces {
+		if !c.step(ctx, w) {
 			return ctx.Err()
 		}
-		buf, mark = entries, next
+		select {
+		case spare <- w.entries:
+		default:
+		}
+		if c.anew.Load() {
+			return errAnew
+		}
 		if err := c.pause(ctx); err != nil {
 			return err
 		}
 	}
+	return failed
+}
+
+// read reads a table piece by piece. When it has to be fast, pieces are larger, so that fewer change hands.
+func (c *core) read(ctx context.Context, d *ctnl.Dump, mark uint32, pieces chan<- walked, spare <-chan []statesync.Event) error {
+	for done := false; !done; {
+		w := walked{mark: mark}
+		select {
+		case b := <-spare:
+			w.entries = b[:0]
+		default:
+			w.entries = make([]statesync.Event, 0, 256)
+		}
+		for first := true; !done && (first || c.fast.Load() && len(w.entries) < fastPiece); first = false {
+			mark = c.machine.Clock()
+			var err error
+			if w.entries, done, err = d.Next(w.entries); err != nil {
+				return err
+			}
+		}
+		if len(w.entries) == 0 {
+			continue
+		}
+		select {
+		case pieces <- w:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 	return nil
 }
+
+// errAnew ends a walk that only checks, because a peer waits for the next one.
+var errAnew = errors.New("a walk begins anew for a member that joins")
 
 // pause between two pieces.
 func (c *core) pause(ctx context.Context) error {

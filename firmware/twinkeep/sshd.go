@@ -50,9 +50,12 @@ func cliCommand(d *dirs) *cobra.Command {
 		Use: "cli", Short: "Open the interactive console", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			o := console.Options{Run: d.run, Version: version, ConfigDir: d.config, Failsafe: failsafe, Operator: operator}
+			// Ctrl-C belongs to the command that runs inside the console, so not to this context. It ends with the terminal, or with
+			// the box: a command that runs is cancelled, and the terminal is as it was.
+			ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGHUP, syscall.SIGTERM)
+			defer cancel()
 			if operator == "" {
-				// Ctrl-C belongs to the command that runs inside the console, so not to this context.
-				return console.Interactive(context.Background(), os.Stdin, os.Stdout, o)
+				return console.Interactive(ctx, os.Stdin, os.Stdout, o)
 			}
 			if auditFD > 2 {
 				unix.CloseOnExec(auditFD)
@@ -65,8 +68,6 @@ func cliCommand(d *dirs) *cobra.Command {
 				defer cancel()
 				return console.Command(ctx, line, o)
 			}
-			ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGHUP, syscall.SIGTERM)
-			defer cancel()
 			return console.Interactive(ctx, os.Stdin, os.Stdout, o)
 		},
 	}

@@ -52,10 +52,6 @@ type Candidate struct {
 	SHA256  [32]byte
 }
 
-// MaxImage bounds an image in bytes: three of them fit on the EFI system
-// partition.
-const MaxImage = 40 << 20
-
 // Errors of Check and the decisions.
 var (
 	ErrOnTrial = errors.New("the running image is on trial: confirm it, or reboot to go back, before another one is installed")

@@ -98,19 +98,37 @@ func (m *Machine) compose(iface int) wire.Beat {
 }
 
 // echo is whom this member hears: the newest heartbeat of each, by whichever interface it came, for what goes out by one may be the only way to somebody who
-// hears the sender no longer. A boot that has not proved itself is echoed where it was heard.
+// hears the sender no longer. After them come boots that have not proved themselves: the one heard on this interface, or else the one
+// heard last on any. One of a member that is silent otherwise takes its place, so that there is always room.
 func (m *Machine) echo(iface int) []wire.Heard {
 	start := len(m.told)
 	for _, p := range m.others {
-		h := &p.heard[iface]
-		switch {
-		case h.nonce != 0 && h.nonce != p.nonce && !slices.Contains(p.retired, h.nonce):
-			m.told = append(m.told, wire.Heard{Member: p.id, Nonce: h.nonce, Seq: h.seq})
-		case p.nonce != 0:
+		if p.nonce != 0 && (p.alive || m.newcomer(p, iface) == nil) {
 			m.told = append(m.told, wire.Heard{Member: p.id, Nonce: p.nonce, Seq: p.view.Seq})
 		}
 	}
+	for _, p := range m.others {
+		if h := m.newcomer(p, iface); h != nil {
+			m.told = append(m.told, *h)
+		}
+	}
 	return m.told[start:len(m.told):len(m.told)]
+}
+
+// newcomer is the boot of a peer that wants to prove itself, as far as it was heard: on an interface, or else on any of late. Nil if there is none.
+func (m *Machine) newcomer(p *peer, iface int) *wire.Heard {
+	if h := &p.heard[iface]; p.mayProve(h.nonce) {
+		return &wire.Heard{Member: p.id, Nonce: h.nonce, Seq: h.seq}
+	}
+	if p.mayProve(p.newcomer.Nonce) && m.now.Sub(p.newcomerAt) < m.cfg.Timing.Dead {
+		return &p.newcomer
+	}
+	return nil
+}
+
+// mayProve reports whether a nonce is that of a boot which has not proved itself, and could yet.
+func (p *peer) mayProve(nonce uint64) bool {
+	return nonce != 0 && nonce != p.nonce && !slices.Contains(p.retired, nonce)
 }
 
 // Farewell is the last heartbeat of this boot for one interface. It is valid whenever it is sent: the

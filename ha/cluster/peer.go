@@ -34,6 +34,9 @@ type peer struct {
 	clocks    clocks
 	// steady is since when its heartbeats arrive without a gap.
 	steady Instant
+	// newcomer is the last heartbeat, on any interface, of a boot that has not proved itself.
+	newcomer   wire.Heard
+	newcomerAt Instant
 	// rumour is what others said last that they hear of a boot of it that we do not believe in, rumourAt when that was news.
 	rumour   wire.Heard
 	rumourAt Instant
@@ -184,6 +187,7 @@ func (m *Machine) fresh(iface int, p *peer, b *wire.Beat) bool {
 		// Echo it, so that it can prove itself; until then nothing it says counts.
 		h := &p.heard[iface]
 		h.nonce, h.seq = b.Nonce, b.Seq
+		p.newcomer, p.newcomerAt = wire.Heard{Member: p.id, Nonce: b.Nonce, Seq: b.Seq}, m.now
 		c := m.refused[wire.Unproven]
 		if c == nil {
 			c = &refusal{}

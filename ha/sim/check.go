@@ -327,7 +327,7 @@ func (w *World) checkDoubt() {
 		switch {
 		case w.path[d.loser][d.winner].newest >= d.ended && n.proven[d.loser] == w.Node(d.loser).nonce:
 			d.told = w.Now
-		case n.rival[d.loser] >= d.since && w.Now.Sub(d.ended) > 2*w.timing.Dead: // it has seen the contest, and the silence after it
+		case n.rival[d.loser] >= max(d.since, d.ended.Add(-w.timing.Dead)) && w.Now.Sub(d.ended) > 2*w.timing.Dead: // it has seen the contest, and the silence after it
 			d.told = d.ended
 		}
 		return

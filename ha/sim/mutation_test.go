@@ -100,6 +100,7 @@ var mutations = []mutation{
 	{"removed member's farewell counts", votesGo, "m.others = slices.DeleteFunc(m.others, func(o *peer) bool { return o == p })", "", "two members in safety mode both serve after a third was removed"},
 	{"deaf standby votes for the holder", quorumGo, " && (m.heralded == Never || m.now < m.deafAt())", "", "the holder learns too late that a standby is deaf"},
 	{"warning still votes for the holder", echoGo, "if m.judge(); m.ballot.member == vote {", "if m.ballot.member == vote {", "the holder learns too late that a standby is deaf"},
+	{"new boots echoed where they were heard only", clBeatGo, "p.mayProve(p.newcomer.Nonce) &&", "false &&", "a new boot that hears by one interface and is heard by another is never believed"},
 	{"echo of one interface only", clBeatGo, "Seq: p.view.Seq}", "Seq: h.seq}", "a standby that hears the holder no longer is not told that another one does"},
 	{"heartbeats leave after the mandate", clBeatGo, "m.lastHold, by = m.now, m.mandate()", "m.lastHold = m.now", "a late heartbeat keeps the gate open too long"},
 	{"successor out of sync waited for", decideGo, "case m.passedOver(m.peer(chosen)):", "case false:", "a member out of sync takes the role past one in sync"},

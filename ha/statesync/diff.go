@@ -62,7 +62,7 @@ func (m *Machine) takeDiff(p *peer, t Type, c *cursor) error {
 			return nil
 		}
 		p.diffBits, _ = diff(&m.table.digest, &theirs)
-		p.diffAsk = true
+		p.diffWant = true
 		m.out.Walk()
 	case TypeDiffPart:
 		var changes []Change

@@ -178,7 +178,8 @@ type peer struct {
 	told         time.Duration // when it got the last digest
 	need, repair Bits
 	part         bundle
-	diffAsk      bool
+	diffWant     bool // it waits for a walk that answers its diff
+	diffAsk      bool // the walk that runs does
 	diffBits     Bits
 	diffPart     bundle
 }

@@ -484,6 +484,43 @@ func TestDiff(t *testing.T) {
 	}
 }
 
+// TestWalkAnew: a walk that nobody waits for ends when a member asks for one, once; what it asked for is in the next.
+func TestWalkAnew(t *testing.T) {
+	kinds := map[Type]int{}
+	o := &fakeOutput{send: func(_ uint8, frame []byte) bool { kinds[Type(frame[4])]++; return true }}
+	m := machineFor(t, 1, &fakeKernel{entries: map[Tuple]Flow{}, room: 100}, o)
+	m.PeerUp(0, Hello{Version: 1, Cluster: 1, Member: 2})
+	m.SetRole(0, Role{Known: true, Holder: true, Term: 1})
+	f := some(rand.New(rand.NewPCG(1, 1)))
+	walk := func() { m.Chunk(0, m.Clock(), []Event{{Kind: EventUpdate, Flow: f}}) }
+	var all Bits
+	all.All()
+	need, ask := bitsFrame(TypeNeed, &all), finish(new(Digest).append(begin(nil, TypeDiffAsk)))
+	for _, c := range []struct {
+		frame     []byte
+		part, end Type
+	}{{need, TypeRepair, TypeRepairEnd}, {ask, TypeDiffPart, TypeDiffEnd}} {
+		clear(kinds)
+		m.PassBegin(0)
+		if walk(); m.WalkAnew() {
+			t.Fatal("nobody waits")
+		}
+		if err := m.Frame(0, 2, Type(c.frame[4]), c.frame[FrameHeader:]); err != nil || !m.WalkAnew() {
+			t.Fatalf("%v: a member waits for the next walk", err)
+		}
+		m.PassFailed(0)
+		m.PassBegin(0)
+		if m.WalkAnew() {
+			t.Fatal("the walk that serves the member would end too")
+		}
+		walk()
+		m.PassEnd(0)
+		if kinds[c.part] != 1 || kinds[c.end] != 1 {
+			t.Errorf("frames by type: %v", kinds)
+		}
+	}
+}
+
 // TestEarlyExpectation: an expectation that the kernel tells of before its master is told behind it, once.
 func TestEarlyExpectation(t *testing.T) {
 	var ops []Op

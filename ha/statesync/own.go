@@ -223,6 +223,9 @@ func (m *Machine) PassBegin(now time.Duration) {
 		clear(m.tombs[i])
 	}
 	for _, p := range m.peers {
+		if p.diffWant {
+			p.diffWant, p.diffAsk = false, true
+		}
 		if p.need.Empty() {
 			continue
 		}
@@ -237,7 +240,8 @@ func (m *Machine) PassBegin(now time.Duration) {
 	}
 }
 
-// Chunk takes in a piece of the table. mark is the clock before the piece was made.
+// Chunk takes in a piece of the table. mark is the clock before the piece was made; it was made after the piece three
+// before it was taken in.
 func (m *Machine) Chunk(now time.Duration, mark uint32, entries []Event) {
 	m.now = now
 	m.settle()
@@ -439,6 +443,8 @@ func (m *Machine) PassFailed(now time.Duration) {
 	for _, p := range m.peers {
 		p.need.Or(&p.repair)
 		p.repair, p.part = Bits{}, bundle{}
+		p.diffWant = p.diffWant || p.diffAsk
+		p.diffAsk, p.diffPart = false, bundle{}
 	}
 }
 
@@ -464,13 +470,26 @@ func (m *Machine) tellGone() {
 	m.gone = nil
 }
 
+// WalkAnew reports whether the walk that runs should end with [Machine.PassFailed] and another begin: it is in nobody's
+// service, and a peer waits for the next one.
+func (m *Machine) WalkAnew() bool {
+	waits := false
+	for _, p := range m.peers {
+		if !p.repair.Empty() || p.diffAsk {
+			return false
+		}
+		waits = waits || !p.need.Empty() || p.diffWant
+	}
+	return waits && m.pass.running && m.diff == nil
+}
+
 // Repairing reports whether a walk should go fast: somebody waits for it.
 func (m *Machine) Repairing() bool {
 	if !m.loaded || m.hurry || m.table.doomed > 0 || m.diff != nil {
 		return true
 	}
 	for _, p := range m.peers {
-		if !p.repair.Empty() || !p.need.Empty() || p.diffAsk {
+		if !p.repair.Empty() || !p.need.Empty() || p.diffAsk || p.diffWant {
 			return true
 		}
 	}

@@ -19,6 +19,7 @@ const (
 	OtherCluster Reason = "other_cluster"
 	NotAMember   Reason = "not_a_member"
 	OutOfOrder   Reason = "out_of_order" // a frame before the hello, or a repair that did not begin
+	TooMany      Reason = "too_many"     // connections that have not authenticated yet
 	// These two are no reason to close a connection.
 	LocalAddress Reason = "local_address" // an entry of this member's own traffic
 	StaleTerm    Reason = "stale_term"    // a change by a member that has no role or an older term

@@ -80,8 +80,8 @@ func (s State) String() string {
 	return fmt.Sprintf("STATE(%d)", uint8(s))
 }
 
-// Heard says how far the sender has heard one peer, on any interface; a boot of it that has not proved itself yet, on the interface this
-// heartbeat left by. It proves to that peer that the sender is alive now (no recording can echo a fresh nonce
+// Heard says how far the sender has heard one peer, on any interface. A boot of it that has not proved itself yet may come as a second
+// entry. It proves to that peer that the sender is alive now (no recording can echo a fresh nonce
 // and sequence), and shows one-way loss.
 type Heard struct {
 	Member uint8

@@ -25,6 +25,7 @@ import (
 var (
 	imageDir = flag.String("image", "", "`folder` of make pieces; without it the tests of the PC are skipped")
 	armDir   = flag.String("arm", "", "`folder` of make pieces BOARD=qemu-arm64; without it the tests of the ARM machine are skipped")
+	armDisk  = flag.String("armdisk", "", "`folder` of make image BOARD=qemu-arm64; without it the disk of the ARM machine is skipped")
 	keepDir  = flag.String("keep", "", "keep consoles and traces in this `folder`")
 )
 
@@ -68,23 +69,36 @@ type machine struct {
 // start switches a machine on. args are those of the machine itself; kernel, initramfs and console are added.
 func start(t *testing.T, binary, kernel, initramfs, console string, args []string, files ...qemu.File) *machine {
 	t.Helper()
-	if _, err := exec.LookPath(binary); err != nil {
-		t.Fatalf("%v: install it with: tools/need.sh hardware", err)
-	}
+	m := newMachine(t)
+	initrd := filepath.Join(m.dir, "initrd")
+	m.must(qemu.WriteInitrd(initrd, initramfs, append(files, qemu.File{Path: "/etc/twinkeep/node.yaml", Mode: 0o600, Data: []byte(node)})))
+	m.launch(binary, append(args, "-kernel", kernel, "-initrd", initrd, "-append", "console="+console+" panic=1 reboot=k twinkeep.journal=console")...)
+	return m
+}
+
+// newMachine is one with a folder for its files.
+func newMachine(t *testing.T) *machine {
+	t.Helper()
 	m := &machine{T: t, dir: t.TempDir(), done: make(chan struct{})}
 	if *keepDir != "" {
 		m.dir = filepath.Join(*keepDir, t.Name())
 		m.must(os.RemoveAll(m.dir))
 		m.must(os.MkdirAll(m.dir, 0o755))
 	}
-	initrd := filepath.Join(m.dir, "initrd")
-	m.must(qemu.WriteInitrd(initrd, initramfs, append(files, qemu.File{Path: "/etc/twinkeep/node.yaml", Mode: 0o600, Data: []byte(node)})))
+	return m
+}
+
+// launch starts QEMU with a console and a monitor.
+func (m *machine) launch(binary string, args ...string) {
+	m.Helper()
+	if _, err := exec.LookPath(binary); err != nil {
+		m.Fatalf("%v: install it with: tools/need.sh hardware", err)
+	}
 	// Sockets have short paths.
 	run, err := os.MkdirTemp("", "halvm")
 	m.must(err)
-	t.Cleanup(func() { os.RemoveAll(run) })
-	args = append(args, "-nodefaults", "-no-user-config", "-display", "none", "-kernel", kernel, "-initrd", initrd,
-		"-append", "console="+console+" panic=1 reboot=k twinkeep.journal=console",
+	m.Cleanup(func() { os.RemoveAll(run) })
+	args = append(args, "-nodefaults", "-no-user-config", "-display", "none",
 		"-chardev", "socket,id=con,server=on,wait=off,path="+filepath.Join(run, "con"), "-serial", "chardev:con",
 		"-chardev", "socket,id=qmp,server=on,wait=off,path="+filepath.Join(run, "qmp"), "-mon", "chardev=qmp,mode=control",
 		"-D", filepath.Join(m.dir, "trace"))
@@ -93,7 +107,7 @@ func start(t *testing.T, binary, kernel, initramfs, console string, args []strin
 	m.cmd.Stderr = &stderr
 	l := qemu.NewLauncher()
 	m.must(l.Start(m.cmd))
-	t.Cleanup(func() {
+	m.Cleanup(func() {
 		l.Close()
 		<-m.done
 		if m.con != nil {
@@ -104,8 +118,8 @@ func start(t *testing.T, binary, kernel, initramfs, console string, args []strin
 		if *keepDir != "" {
 			os.WriteFile(filepath.Join(m.dir, "console.log"), m.text, 0o644)
 		}
-		if t.Failed() {
-			t.Logf("console:\n%s\nQEMU: %s", m.text[max(0, len(m.text)-5000):], stderr.Bytes())
+		if m.Failed() {
+			m.Logf("console:\n%s\nQEMU: %s", m.text[max(0, len(m.text)-5000):], stderr.Bytes())
 		}
 	})
 	go func() {
@@ -114,7 +128,6 @@ func start(t *testing.T, binary, kernel, initramfs, console string, args []strin
 	}()
 	m.con = m.dial(filepath.Join(run, "con"))
 	go m.listen()
-	return m
 }
 
 func (m *machine) must(err error) {

@@ -76,3 +76,47 @@ func TestBring(t *testing.T) {
 		t.Error("a partition that cannot be mounted gives no error")
 	}
 }
+
+// memo is a Keeper that remembers.
+type memo struct {
+	done []string
+	no   error // to sealing
+}
+
+func (m *memo) Seal(recovery string) error {
+	m.done = append(m.done, "seal "+recovery)
+	return m.no
+}
+
+func (m *memo) Write(path string, content []byte) error {
+	m.done = append(m.done, path+" "+string(content))
+	return nil
+}
+
+// What a drive brings is kept in an order in which no power cut leaves the box open.
+func TestKeep(t *testing.T) {
+	files := func(names ...string) map[string][]byte {
+		out := make(map[string][]byte)
+		for _, n := range names {
+			out[n] = []byte(n[:1])
+		}
+		return out
+	}
+	for _, tt := range []struct {
+		name  string
+		files map[string][]byte
+		no    error
+		want  string
+	}{
+		{"plain", files("node.yaml"), nil, "/etc/node.yaml n"},
+		{"with a password", files("node.yaml", "admin"), nil, "/etc/admin a, /etc/node.yaml n"},
+		{"to be sealed", files("node.yaml", "admin", "recovery"), nil, "seal r, /etc/admin a, /etc/node.yaml n"},
+		{"cannot be sealed", files("node.yaml", "admin", "recovery"), errors.New("no TPM"), "seal r"},
+	} {
+		m := &memo{no: tt.no}
+		err := keep(tt.files, "/etc", m)
+		if got := strings.Join(m.done, ", "); got != tt.want || !errors.Is(err, tt.no) {
+			t.Errorf("%s: %s, %v", tt.name, got, err)
+		}
+	}
+}

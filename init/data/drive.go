@@ -17,12 +17,22 @@ import (
 // disk, that brings the configuration of a box that has none.
 const DriveLabel = "TWKCONFIG"
 
-// nodeFile is what is taken from it, and adminFile, the hash of the admin
-// password, when it is there.
+// nodeFile is what is taken from it, and when they are there: adminFile, the hash
+// of the admin password, and recoveryFile, which asks for the secrets to be sealed
+// to the TPM, with the recovery key in it.
 const (
-	nodeFile  = "node.yaml"
-	adminFile = "admin"
+	nodeFile     = "node.yaml"
+	adminFile    = "admin"
+	recoveryFile = "recovery"
 )
+
+// Keeper keeps what a drive brings.
+type Keeper interface {
+	// Seal seals the secrets before there are any.
+	Seal(recovery string) error
+	// Write replaces a file durably.
+	Write(path string, content []byte) error
+}
 
 // maxNodeFile bounds it in bytes.
 const maxNodeFile = 1 << 20
@@ -32,7 +42,7 @@ const driveMount = "/run/twinkeep/drive"
 // FromDrive takes the node file from a drive with DriveLabel if there is none in
 // etc. It waits a little: sticks take seconds to appear. Whether the file is any
 // good is for gatewayd to say. It returns the drive, or "" if there is none.
-func FromDrive(etc string, patience time.Duration, probe func()) (string, error) {
+func FromDrive(etc string, patience time.Duration, probe func(), k Keeper) (string, error) {
 	target := filepath.Join(etc, nodeFile)
 	if _, err := os.Stat(target); !errors.Is(err, fs.ErrNotExist) {
 		return "", err
@@ -40,7 +50,7 @@ func FromDrive(etc string, patience time.Duration, probe func()) (string, error)
 	for end := time.Now().Add(patience); ; time.Sleep(200 * time.Millisecond) {
 		probe()
 		if device := findDrive("/sys/class/block", "/dev"); device != "" {
-			return device, takeDrive(device, etc)
+			return device, takeDrive(device, etc, k)
 		}
 		if time.Now().After(end) {
 			return "", nil
@@ -84,16 +94,29 @@ func label(boot []byte) string {
 	return ""
 }
 
-// takeDrive copies the files. The password is first: a node file without the
-// password that came with it would be a device that is open.
-func takeDrive(device, etc string) error {
+func takeDrive(device, etc string, k Keeper) error {
 	files, err := readDrive(device)
+	if err == nil {
+		err = keep(files, etc, k)
+	}
 	if err != nil {
 		return fmt.Errorf("configuration drive %s: %w", device, err)
 	}
+	return nil
+}
+
+// keep copies the files. Sealing is first: they never lie on the disk in the clear
+// then, and where it fails nothing is taken. The password is before the node file:
+// one without the password that came with it would be a device that is open.
+func keep(files map[string][]byte, etc string, k Keeper) error {
+	if recovery, ok := files[recoveryFile]; ok {
+		if err := k.Seal(string(recovery)); err != nil {
+			return fmt.Errorf("nothing was taken, for it asks to be sealed: %w", err)
+		}
+	}
 	for _, name := range []string{adminFile, nodeFile} {
 		if text, ok := files[name]; ok {
-			if err := errors.Join(writeDurably(filepath.Join(etc, name), text), syncDir(etc)); err != nil {
+			if err := k.Write(filepath.Join(etc, name), text); err != nil {
 				return err
 			}
 		}
@@ -115,9 +138,9 @@ func readDrive(device string) (map[string][]byte, error) {
 // readFiles reads what a drive brings. The node file must be there.
 func readFiles(dir string) (map[string][]byte, error) {
 	files := make(map[string][]byte)
-	for _, name := range []string{adminFile, nodeFile} {
+	for _, name := range []string{recoveryFile, adminFile, nodeFile} {
 		f, err := os.Open(filepath.Join(dir, name))
-		if errors.Is(err, fs.ErrNotExist) && name == adminFile {
+		if errors.Is(err, fs.ErrNotExist) && name != nodeFile {
 			continue
 		}
 		if err != nil {

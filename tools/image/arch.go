@@ -13,6 +13,7 @@ import (
 
 	"github.com/twinkeep/twinkeep/board"
 	"github.com/twinkeep/twinkeep/init/module"
+	"github.com/twinkeep/twinkeep/tools/image/disk"
 	"github.com/twinkeep/twinkeep/tools/image/kernel"
 )
 
@@ -22,11 +23,16 @@ type target struct {
 	golang string // GOARCH
 	debian string // of packages
 	kernel string // meta package of the kernel
+	efi    string // in names of EFI executables (UEFI 2.10, 3.5.1.1)
+	serial string // console of the kernel
+	slot   int    // budget of the image of a slot in bytes
+	esp    int64  // size of the EFI system partition: two slots, and a third image while it is written
 }
 
+// Debian compresses its kernel for x86_64 only: the one for aarch64 has 33 MB. Compare upgrade.MaxImage.
 var targets = []target{
-	{"x86_64", "amd64", "amd64", "linux-image-amd64"},
-	{"aarch64", "arm64", "arm64", "linux-image-arm64"},
+	{"x86_64", "amd64", "amd64", "linux-image-amd64", "x64", "ttyS0,115200", 24 << 20, disk.ESPSize},
+	{"aarch64", "arm64", "arm64", "linux-image-arm64", "aa64", "ttyAMA0,115200", 48 << 20, 160 << 20},
 }
 
 // chooseTarget takes the architecture of the board, its kernel package when none is named, and makes apt serve it.

@@ -42,16 +42,13 @@ type extra struct {
 	data []byte
 }
 
-// cmdline of an image on a disk. gpt: take the backup partition table when a
+// cmdline of an image on a disk, behind its consoles. gpt: take the backup partition table when a
 // power cut has left the primary one half written. A panic ends in a reset, so
 // that a trial that panics comes back by itself.
-const cmdline = "console=tty0 console=ttyS0,115200 loglevel=4 panic=10 gpt " + data.Word + "=1"
+const cmdline = "loglevel=4 panic=10 gpt " + data.Word + "=1"
 
 // Conf of the boot loader. No menu unless a key is held, and no editor in it.
 const loaderConf = "timeout 0\neditor no\nauto-entries no\nauto-firmware no\nconsole-mode keep\nsecure-boot-enroll manual\n"
-
-// MaxUKI is the budget of an image in bytes.
-const maxUKI = 24 << 20
 
 // identify finds out the version and revision that are built.
 func (b *build) identify(ctx context.Context) error {
@@ -116,9 +113,6 @@ func (b *build) image(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if b.target.uname != "x86_64" {
-		return fmt.Errorf("the disk layout is for x86_64 PCs; for %s there are kernel and initramfs: image pieces --board %s", b.target.uname, b.board)
-	}
 	boot, fsck, err := b.diskPackages(ctx, key)
 	if err != nil {
 		return err
@@ -142,7 +136,7 @@ func (b *build) image(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := out.same(second, fs, again); err != nil {
+		if err := out.same(second, b.target.esp, fs, again); err != nil {
 			return err
 		}
 		b.progress("both builds are the same")
@@ -235,17 +229,17 @@ func (b *build) assemble(fs *rootfs, boot *kernel.Package, vmlinuz []byte, key e
 	efi := func(name string) ([]byte, error) {
 		return os.ReadFile(filepath.Join(boot.Root, "usr/lib/systemd/boot/efi", name))
 	}
-	stub, err := efi("linuxx64.efi.stub")
+	stub, err := efi("linux" + b.target.efi + ".efi.stub")
 	if err != nil {
 		return nil, err
 	}
-	loader, err := efi("systemd-bootx64.efi")
+	loader, err := efi("systemd-boot" + b.target.efi + ".efi")
 	if err != nil {
 		return nil, err
 	}
 	o := &output{packed: packed}
 	o.uki, err = uki.Build(uki.Parts{
-		Stub: stub, OSRelease: b.overrides["etc/os-release"], Cmdline: strings.TrimSpace(cmdline + " " + b.disk.cmdline),
+		Stub: stub, OSRelease: b.overrides["etc/os-release"], Cmdline: strings.TrimSpace("console=tty0 console=" + b.target.serial + " " + cmdline + " " + b.disk.cmdline),
 		Linux: vmlinuz, Initrd: packed,
 	})
 	if err != nil {
@@ -268,12 +262,12 @@ func (b *build) assemble(fs *rootfs, boot *kernel.Package, vmlinuz []byte, key e
 			enrol = append(enrol, disk.File{Path: upgrade.SecureBootKeys + "/" + name + ".auth", Data: auth})
 		}
 	}
-	if len(o.uki) > maxUKI {
-		return nil, fmt.Errorf("the image is %.1f MB, the budget is %d MiB: %w", mb(int64(len(o.uki))), maxUKI>>20, errBudget)
+	if len(o.uki) > b.target.slot {
+		return nil, fmt.Errorf("the image is %.1f MB, the budget is %d MiB: %w", mb(int64(len(o.uki))), b.target.slot>>20, errBudget)
 	}
 	first := upgrade.Entry{Slot: upgrade.A, Generation: 1, Release: b.release, Size: int64(len(o.uki)), SHA256: sha256.Sum256(o.uki)}
 	o.esp = append([]disk.File{
-		{Path: "/EFI/BOOT/BOOTX64.EFI", Data: loader},
+		{Path: "/EFI/BOOT/BOOT" + strings.ToUpper(b.target.efi) + ".EFI", Data: loader},
 		{Path: "/loader/loader.conf", Data: []byte(loaderConf)},
 		{Path: upgrade.EntriesDir + "/" + first.Name(), Data: first.Content()},
 		{Path: upgrade.EntriesDir + "/" + upgrade.A.Failsafe(), Data: upgrade.A.FailsafeEntry()},
@@ -291,7 +285,7 @@ func (b *build) assemble(fs *rootfs, boot *kernel.Package, vmlinuz []byte, key e
 var errBudget = errors.New("leave modules or commands out, or take a smaller kernel")
 
 // same compares two builds. Signatures for secure boot hold the time.
-func (o *output) same(p *output, fs, again *rootfs) error {
+func (o *output) same(p *output, esp int64, fs, again *rootfs) error {
 	if !bytes.Equal(o.packed, p.packed) {
 		return fmt.Errorf("not reproducible: %s differ between two builds; were sources edited meanwhile? then build again", strings.Join(fs.archive.Differences(&again.archive), ", "))
 	}
@@ -306,7 +300,7 @@ func (o *output) same(p *output, fs, again *rootfs) error {
 		}
 		f.Close()
 		defer os.Remove(f.Name())
-		if err := disk.Write(f.Name(), files); err != nil {
+		if err := disk.WriteSized(f.Name(), esp, files); err != nil {
 			return err
 		}
 		raw, err := os.ReadFile(f.Name())
@@ -332,7 +326,7 @@ func (b *build) writeDisk(o *output, fs *rootfs, tree *kernel.Tree, boot, fsck *
 		return err
 	}
 	b.progress("writing the disk image")
-	if err := disk.Write(img, o.esp); err != nil {
+	if err := disk.WriteSized(img, b.target.esp, o.esp); err != nil {
 		return err
 	}
 	doc, err := b.sbom(fs, tree, boot, fsck)
@@ -360,7 +354,7 @@ func (b *build) writeDisk(o *output, fs *rootfs, tree *kernel.Tree, boot, fsck *
 	if st, err := os.Stat(tree.Vmlinuz()); err == nil {
 		vmlinuz = st.Size()
 	}
-	sizes := fs.sizes(vmlinuz, int64(len(o.packed)), 0) + fmt.Sprintf("%-28s %8.2f MB of at most %.2f\n", "slot (UKI)", mb(int64(len(o.uki))), mb(maxUKI))
+	sizes := fs.sizes(vmlinuz, int64(len(o.packed)), 0) + fmt.Sprintf("%-28s %8.2f MB of at most %.2f\n", "slot (UKI)", mb(int64(len(o.uki))), mb(int64(b.target.slot)))
 	if err := writeWhole(filepath.Join(b.out, "sizes.txt"), []byte(sizes), 0o644); err != nil {
 		return err
 	}

@@ -70,7 +70,7 @@ func run(ctx context.Context, args []string) error {
 	machine, list, then := false, false, ""
 	switch args[0] {
 	case "up", "demo", "scenarios":
-		fs.StringVar(&o.image, "image", "build/image", "`folder` with vmlinux or vmlinuz, and initramfs.cpio.zst; relative to the module")
+		fs.StringVar(&o.image, "image", "build/image", "`folder` with vmlinux or vmlinuz, and initramfs.cpio; relative to the module")
 		fs.StringVar(&o.cmdline, "cmdline", "", "added to the kernel command line of every machine")
 		fs.Uint64Var(&o.seed, "seed", 1, "of the switches' random choices")
 		fs.BoolVar(&o.child, "child", false, "run in the background (the lab starts itself so)")

@@ -102,7 +102,7 @@ func open(ctx context.Context, o options, ann *scenario.Announcer) (*scenario.La
 		return nil, err
 	}
 	l, err := scenario.Start(scenario.Options{
-		Dir: o.dir, RunDir: run, Kernel: kernel, Initramfs: filepath.Join(o.image, "initramfs.cpio.zst"), Agent: program,
+		Dir: o.dir, RunDir: run, Kernel: kernel, Initramfs: filepath.Join(o.image, "initramfs.cpio"), Agent: program,
 		Accel: accel, Cmdline: o.cmdline, Seed: o.seed, OnFrame: ann.OnFrame, Progress: progress,
 	}, top)
 	if err != nil {

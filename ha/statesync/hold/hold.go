@@ -15,8 +15,12 @@ import (
 // Lease is how long frames are held after the last Renew.
 const Lease = 300 * time.Millisecond
 
-// maxHeld bounds the frames that wait on one NIC; further ones are lost, as in any full queue.
-const maxHeld = 512
+// maxHeld bounds the frames that are taken at a time, holdBuffer (in bytes, as the kernel counts them: some 768 for a small frame) those
+// that wait on one NIC; further ones are lost, as in any full queue.
+const (
+	maxHeld    = 512
+	holdBuffer = 4 << 20
+)
 
 // vnetHeader is struct virtio_net_hdr, which a packet socket puts before each frame: what is left to do to its checksum, and
 // how to cut it.
@@ -89,6 +93,11 @@ func openPort(i int, nic string) (*port, error) {
 		unix.Close(in)
 		return nil, err
 	}
+	if err := unix.SetsockoptInt(in, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, holdBuffer); err != nil {
+		unix.Close(in)
+		unix.Close(out)
+		return nil, fmt.Errorf("size the buffer of %s: %w", from, err)
+	}
 	p := &port{nic: nic, in: os.NewFile(uintptr(in), from), out: out, buf: make([]byte, frameSize)}
 	p.conn, err = p.in.SyscallConn()
 	return p, err
@@ -142,6 +151,16 @@ func (h *Hold) Wait(i int) (int, error) {
 		return true
 	})
 	return len(p.frames), errors.Join(err, failed)
+}
+
+// Dropped is how many frames were lost on a NIC since the last call, for want of room.
+func (h *Hold) Dropped(i int) (n uint64) {
+	_ = h.ports[i].conn.Control(func(fd uintptr) {
+		if s, err := unix.GetsockoptTpacketStats(int(fd), unix.SOL_PACKET, unix.PACKET_STATISTICS); err == nil {
+			n = uint64(s.Drops)
+		}
+	})
+	return n
 }
 
 // Release sends what Wait has taken. A frame that its NIC does not take is lost, like any other.

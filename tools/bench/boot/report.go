@@ -45,7 +45,7 @@ const notes = `
 - Kernel entry is the moment at which the kernel's own clock begins; its decompressor counts as firmware and boot loader.
 - Emulated without hardware support, everything that computes takes many times as long as on a real box, while waiting takes as
   long as anywhere: the shares are those of this machine, and only what stands side by side can be compared.
-- The member listens for 0.7 s before it takes the role (` + "`silence`" + ` of its node file, 0.5 s by default), as beats are slower in the lab.
+- The member listens for 1.4 s before it takes the role (` + "`silence`" + ` of its node file, 0.5 s by default), as beats are slower in the lab.
 - Processor: what QEMU used of this machine's processors, medians. It hardly depends on what else the machine does, the other
   columns do. Firmware and kernel are one number there.
 - Forwarding: a UDP packet of a client in the LAN came out on the WAN with its source translated; one is sent every 20 ms.

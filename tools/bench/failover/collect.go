@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/twinkeep/twinkeep/tools/bench/machine"
 	"github.com/twinkeep/twinkeep/tools/bench/pair"
 )
 
@@ -67,6 +68,9 @@ func (s *SystemResult) with(ctx context.Context, dir string, f func(*bench) erro
 			err = ctx.Err()
 		}
 	}()
+	if err := machine.Turn(ctx); err != nil {
+		return err
+	}
 	b, err := open(ctx, dir, s.contestant)
 	if err != nil {
 		return s.note(ctx, err)

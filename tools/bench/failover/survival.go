@@ -19,19 +19,11 @@ var survivalPlan = crowd.Plan{
 	TCPIdle: 500, TCPBusy: 500, UDP: 1000, ICMP: 50, FTP: true,
 }
 
-// survivalRules are the same on all gateways of all systems, beside their own: the helper of FTP, and a translation of
-// the destination, which a node file does not have.
+// survivalRules are the same on all gateways of all systems, beside their own: a translation of the destination, which a
+// node file does not have.
 var survivalRules = fmt.Sprintf(`table ip survival
 delete table ip survival
 table ip survival {
-	ct helper ftp {
-		type "ftp" protocol tcp
-		l3proto ip
-	}
-	chain helpers {
-		type filter hook prerouting priority mangle
-		tcp dport 21 ct helper set "ftp"
-	}
 	chain destinations {
 		type nat hook prerouting priority dstnat
 		ip daddr %[1]s tcp dport %[2]d dnat to %[3]s:%[4]d
@@ -168,7 +160,8 @@ func (r *Result) survivals(b *strings.Builder) {
 	fmt.Fprintf(b, `
 - One pair, one crowd of connections, three events in this order; what was lost at one is not asked again at the next. Half of
   TCP and UDP goes to the LAN's VIP and is translated to the server (DNAT) and, as everything, to the WAN's VIP (SNAT, fully
-  random ports). The DNAT rule and the helper of FTP are in a table of the bench's own, the same for all systems.
+  random ports). The DNAT rule is in a table of the bench's own, the same for all systems;
+  the helper of FTP is in each system's own rules (Twinkeep: `+"`helpers: [ftp]`"+` of the node file).
 - Busy connections exchange a line each %d ms throughout; idle ones are silent from before the event until they are asked. The
   server answers with the address and port it sees; for ICMP it is the identifier. UDP and ICMP are asked again each 200 ms.
 - conntrackd runs with `+"`ExpectationSync { ftp }`"+`, which is not its default.

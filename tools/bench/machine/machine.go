@@ -3,6 +3,7 @@ package machine
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -29,6 +31,21 @@ func Require(programs ...Program) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// Turn waits as long as the file named by $BENCH_PAUSE exists: between two trials others can have the machine.
+func Turn(ctx context.Context) error {
+	for path := os.Getenv("BENCH_PAUSE"); path != ""; {
+		if _, err := os.Stat(path); err != nil {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+	return ctx.Err()
 }
 
 // Describe is a list of what matters for a time measured here, a line each.

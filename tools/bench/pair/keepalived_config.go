@@ -19,12 +19,22 @@ var gatewaySysctls = []string{
 }
 
 // nftRules translate to the WAN VIP. Ports are random: with ports kept, flows survive a failover without any
-// replication, and nothing is tested.
+// replication, and nothing is tested. FTP in active mode has its helper.
 func nftRules() string {
 	return fmt.Sprintf(`table ip nat {
 	chain postrouting {
 		type nat hook postrouting priority srcnat
 		ip saddr %s oifname "%s" snat to %s fully-random
+	}
+}
+table ip helpers {
+	ct helper ftp {
+		type "ftp" protocol tcp
+		l3proto ip
+	}
+	chain prerouting {
+		type filter hook prerouting priority mangle
+		tcp dport 21 ct helper set "ftp"
 	}
 }
 `, topology.LANPrefix, topology.WAN, topology.WANVIP)

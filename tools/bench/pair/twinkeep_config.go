@@ -29,6 +29,7 @@ interfaces:
   - {name: sync, device: sync, place: 0/5/0, sync: true, address: %s}
 nat:
   - {from: [%s], out: wan, to: vip, ports: random}
+helpers: [ftp]
 `, 'a'+index, index+1, benchKey, p.Beat, p.Lease, p.Dead,
 		topology.Address(index, topology.LAN), topology.LANVIP,
 		topology.Address(index, topology.WAN), topology.WANVIP,

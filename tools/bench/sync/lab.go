@@ -33,6 +33,9 @@ type side struct {
 	pid    int
 	out    bytes.Buffer
 	end    []func()
+
+	settings   string // more lines of the node file's section cluster
+	interfaces string // more lines of the node file's interfaces
 }
 
 // lab is two sides, A with the role.
@@ -168,9 +171,9 @@ cluster:
   members:
     - {id: 1, name: gw-1, priority: 100}
     - {id: 2, name: gw-2, priority: 90}
-interfaces:
+%sinterfaces:
   - {name: sync, sync: true, address: 169.254.77.%d/24, place: 0/5/0}
-`, s.index+1, s.index+1, key, s.index+1)
+%s`, s.index+1, s.index+1, key, s.settings, s.index+1, s.interfaces)
 	if err := os.WriteFile(filepath.Join(s.dir, "node.yaml"), []byte(text), 0o600); err != nil {
 		return err
 	}

@@ -59,15 +59,21 @@ func (l *lab) addTraffic() error {
 	)
 }
 
-// udpPacket writes the i-th flow's one packet: IPv4 and UDP headers without payload.
-func udpPacket(b []byte, i int) []byte {
+// udpPacket writes the i-th flow's one packet: IPv4 and UDP headers, and a payload of 8 bytes.
+func udpPacket(b []byte, i int, payload uint64) []byte {
 	f := flow(i).Flow
-	b = append(b[:0], 0x45, 0, 0, 28, 0, 0, 0x40, 0, 64, unix.IPPROTO_UDP, 0, 0) // the kernel fills in the checksum (raw(7))
+	b = append(b[:0], 0x45, 0, 0, udpSize, 0, 0, 0x40, 0, 64, unix.IPPROTO_UDP, 0, 0) // the kernel fills in the checksum (raw(7))
 	b = append(b, f.Orig.Src[:4]...)
 	b = append(b, f.Orig.Dst[0], f.Orig.Dst[1], f.Orig.Dst[2], byte(1+i%250)) // ports of one address are soon used up
 	b = binary.BigEndian.AppendUint16(b, f.Orig.SrcPort)
-	return append(b, 0, 53, 0, 8, 0, 0)
+	b = append(b, 0, 53, 0, 16, 0, 0)
+	return binary.BigEndian.AppendUint64(b, payload)
 }
+
+const udpSize = 36
+
+// epoch is what packets count their time from.
+var epoch = time.Now()
 
 // sendPackets lets the client begin connections at a rate.
 func (l *lab) sendPackets(ctx context.Context, total, rate int) error {
@@ -84,7 +90,7 @@ func (l *lab) sendPackets(ctx context.Context, total, rate int) error {
 	for sent := 0; sent < total && ctx.Err() == nil; {
 		due := min(total, int(time.Since(began).Seconds()*float64(rate))+1)
 		for ; sent < due; sent++ {
-			b = udpPacket(b, sent)
+			b = udpPacket(b, sent, uint64(time.Since(epoch)))
 			if err := unix.Sendto(fd, b, 0, &unix.SockaddrInet4{Addr: [4]byte(b[16:20])}); err != nil && !errors.Is(err, unix.ENOBUFS) {
 				return fmt.Errorf("send packet %d: %w", sent, err)
 			}

@@ -13,51 +13,13 @@ import (
 	"github.com/twinkeep/twinkeep/tools/bench/machine"
 )
 
-// sustainedResult is one trial of a rate.
-type sustainedResult struct {
-	how, name        string
-	offered          int
-	made             float64 // a second
-	missing          int     // on the standby at last
-	behind           int     // when the generator stopped
-	caught           time.Duration
-	cpuA, cpuB       float64 // µs of the daemon for a flow
-	lag              []float64
-	busy             float64
-	rssA, rssB       int
-	lost, repairs    uint64
-	inSyncThroughout bool
-}
-
-// joinResult is one trial of a load.
-type joinResult struct {
-	name     string
-	entries  int
-	loaded   int
-	took     time.Duration // until the kernel's table has all
-	inSync   time.Duration // until the daemon says so; 0 for conntrackd, which does not know
-	cpu      time.Duration // of the standby's daemon
-	rss      int
-	rssA     int
-	complete bool
-}
-
-type results struct {
-	o       *options
-	began   time.Time
-	before  string
-	raw     []float64 // entries a second
-	rate    []sustainedResult
-	loading []joinResult
-}
-
 // own is how many entries of a side may be its own: the daemons' connection, and of pings beforehand.
 const own = 5
 
 // ceiling is what the kernel takes by raw netlink alone, from one process.
-func (r *results) ceiling() error {
-	for range r.o.n {
-		l, err := newLab(r.o)
+func (p *part) ceiling(o *options) error {
+	for range o.n {
+		l, err := newLab(o)
 		if err == nil {
 			const n = 200000
 			ops := make([]statesync.KernelOp, 0, n)
@@ -72,7 +34,7 @@ func (r *results) ceiling() error {
 					}
 				}
 			}
-			r.raw = append(r.raw, n/time.Since(began).Seconds())
+			p.Ceiling = append(p.Ceiling, n/time.Since(began).Seconds())
 		}
 		l.close()
 		if err != nil {
@@ -83,8 +45,8 @@ func (r *results) ceiling() error {
 }
 
 // sustained offers new connections at a rate.
-func (r *results) sustained(ctx context.Context, how, name string, rate int) error {
-	l, err := newLab(r.o)
+func (p *part) sustained(ctx context.Context, o *options, how, name string, rate int) error {
+	l, err := newLab(o)
 	defer l.close()
 	if err == nil && how == "packets" {
 		err = l.addTraffic()
@@ -98,15 +60,15 @@ func (r *results) sustained(ctx context.Context, how, name string, rate int) err
 	if err != nil {
 		return err
 	}
-	res := sustainedResult{how: how, name: name, offered: rate, inSyncThroughout: true}
+	res := rateResult{Name: name, Offered: rate}
 	base := l.a.count()
 	cpu0, _ := machine.ReadCPUTime()
 	a0, b0 := l.a.cpu(), l.b.cpu()
 	probing, stopProbes := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	var lagErr error
-	wg.Go(func() { res.lag, lagErr = l.probeLag(probing) })
-	total := rate * r.o.seconds
+	wg.Go(func() { res.Lag, lagErr = l.probeLag(probing) })
+	total := rate * o.seconds
 	began := time.Now()
 	generate := l.generate
 	switch how {
@@ -124,8 +86,8 @@ func (r *results) sustained(ctx context.Context, how, name string, rate int) err
 	if how == "churn" {
 		made = total // most are gone again
 	}
-	res.made = float64(made) / took.Seconds()
-	res.behind = l.a.count() - l.b.count()
+	res.Made = float64(made) / took.Seconds()
+	res.Behind = l.a.count() - l.b.count()
 	stopProbes()
 	wg.Wait()
 	if lagErr != nil {
@@ -136,23 +98,23 @@ func (r *results) sustained(ctx context.Context, how, name string, rate int) err
 	// It has 15 s to catch up; the CPU for it counts.
 	for end := stopped.Add(15 * time.Second); time.Now().Before(end) && ctx.Err() == nil; time.Sleep(5 * time.Millisecond) {
 		if l.b.count() >= want-own {
-			res.caught = time.Since(stopped)
+			res.Caught = time.Since(stopped)
 			break
 		}
 	}
 	cpu1, _ := machine.ReadCPUTime()
-	res.busy = cpu1.Busy(cpu0)
-	res.missing = max(0, want-l.b.count()-own)
-	res.cpuA = float64((l.a.cpu() - a0).Microseconds()) / float64(made)
-	res.cpuB = float64((l.b.cpu() - b0).Microseconds()) / float64(made)
-	res.rssA, res.rssB = l.a.rss(), l.b.rss()
+	res.Busy = cpu1.Busy(cpu0)
+	res.Missing = max(0, want-l.b.count()-own)
+	res.CPUA = float64((l.a.cpu() - a0).Microseconds()) / float64(made)
+	res.CPUB = float64((l.b.cpu() - b0).Microseconds()) / float64(made)
+	res.RSSA, res.RSSB = l.a.rss(), l.b.rss()
 	if name == "twinkeep" {
 		s := l.a.sync()
-		res.lost = s.Stats.Lost
-		res.repairs = s.Stats.RepairsGiven
+		res.Lost = s.Stats.Lost
+		res.Repairs = s.Stats.RepairsGiven
 	}
-	r.rate = append(r.rate, res)
-	fmt.Fprintf(os.Stderr, "%s, %s %d/s: made %.0f/s, missing %d, CPU %.1f + %.1f µs, caught up in %v, lost %d, repairs %d, busy %.0f %%\n", how, name, rate, res.made, res.missing, res.cpuA, res.cpuB, res.caught.Round(time.Millisecond), res.lost, res.repairs, res.busy)
+	p.Rates = append(p.Rates, res)
+	fmt.Fprintf(os.Stderr, "%s, %s %d/s: made %.0f/s, missing %d, CPU %.1f + %.1f µs, caught up in %v, lost %d, repairs %d, busy %.0f %%\n", how, name, rate, res.Made, res.Missing, res.CPUA, res.CPUB, res.Caught.Round(time.Millisecond), res.Lost, res.Repairs, res.Busy)
 	return nil
 }
 
@@ -231,19 +193,23 @@ func (l *lab) probeLag(ctx context.Context) (lags []float64, err error) {
 }
 
 // join lets a standby with an empty table load one.
-func (r *results) join(ctx context.Context, name string, entries int) error {
-	l, err := newLab(r.o)
+func (p *part) join(ctx context.Context, o *options, name string, entries int) error {
+	l, err := newLab(o)
 	defer l.close()
 	if err != nil {
 		return err
 	}
 	ops := make([]statesync.KernelOp, 0, 1024)
+	var raw time.Duration
 	for at := 0; at < entries; at += len(ops) {
 		ops = ops[:0]
 		for i := at; i < min(at+1024, entries); i++ {
 			ops = append(ops, tcp(flow(i)))
 		}
-		for _, err := range l.a.table.Apply(ops) {
+		began := time.Now()
+		failed := l.a.table.Apply(ops)
+		raw += time.Since(began)
+		for _, err := range failed {
 			if err != nil {
 				return fmt.Errorf("fill the table: %w", err)
 			}
@@ -264,7 +230,7 @@ func (r *results) join(ctx context.Context, name string, entries int) error {
 	} else {
 		time.Sleep(5*time.Second + time.Duration(entries/50)*time.Millisecond)
 	}
-	res := joinResult{name: name, entries: entries}
+	res := joinResult{Name: name, Entries: entries, Raw: raw}
 	began := time.Now()
 	if err := l.start(name, l.b); err != nil {
 		return err
@@ -287,23 +253,23 @@ func (r *results) join(ctx context.Context, name string, entries int) error {
 			last, quiet = n, time.Now()
 		}
 		if n >= entries {
-			res.took, res.complete = time.Since(began), true
+			res.Took, res.Complete = time.Since(began), true
 			break
 		}
 		if time.Since(quiet) > 10*time.Second {
 			break
 		}
 	}
-	res.loaded = l.b.count()
+	res.Loaded = l.b.count()
 	for name == "twinkeep" && time.Since(began) < time.Minute {
 		if l.b.sync().InSync {
-			res.inSync = time.Since(began)
+			res.InSync = time.Since(began)
 			break
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	res.cpu, res.rss, res.rssA = l.b.cpu(), l.b.rss(), l.a.rss()
-	r.loading = append(r.loading, res)
-	fmt.Fprintf(os.Stderr, "%s: %d of %d entries in %v, in sync after %v, CPU %v, memory %d + %d MiB\n", name, res.loaded, entries, res.took.Round(time.Millisecond), res.inSync.Round(time.Millisecond), res.cpu, res.rssA>>20, res.rss>>20)
+	res.CPU, res.RSSB, res.RSSA = l.b.cpu(), l.b.rss(), l.a.rss()
+	p.Joins = append(p.Joins, res)
+	fmt.Fprintf(os.Stderr, "%s: %d of %d entries in %v, in sync after %v, CPU %v, memory %d + %d MiB\n", name, res.Loaded, entries, res.Took.Round(time.Millisecond), res.InSync.Round(time.Millisecond), res.CPU, res.RSSA>>20, res.RSSB>>20)
 	return nil
 }

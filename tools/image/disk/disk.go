@@ -41,6 +41,9 @@ const (
 	Size = espOffset + ESPSize + DataSize + mib
 )
 
+// size of an image whose EFI system partition has esp bytes.
+func size(esp int64) int64 { return Size - ESPSize + esp }
+
 // File on the EFI system partition.
 type File struct {
 	Path string // absolute, with slashes
@@ -48,7 +51,11 @@ type File struct {
 }
 
 // Write writes an image with these files to a new file.
-func Write(name string, files []File) (err error) {
+func Write(name string, files []File) error { return WriteSized(name, ESPSize, files) }
+
+// WriteSized is Write with an EFI system partition of esp bytes, a multiple of 1 MiB: kernels of other architectures are
+// larger.
+func WriteSized(name string, esp int64, files []File) (err error) {
 	f, err := os.Create(name)
 	if err != nil {
 		return err
@@ -58,13 +65,13 @@ func Write(name string, files []File) (err error) {
 			err = cerr
 		}
 	}()
-	if err := f.Truncate(Size); err != nil {
+	if err := f.Truncate(size(esp)); err != nil {
 		return err
 	}
-	if err := table(files).Store(f); err != nil {
+	if err := table(esp, files).Store(f); err != nil {
 		return err
 	}
-	if err := writeESP(f, files); err != nil {
+	if err := writeESP(f, esp, files); err != nil {
 		return fmt.Errorf("EFI system partition: %w", err)
 	}
 	return nil
@@ -73,18 +80,19 @@ func Write(name string, files []File) (err error) {
 // table: the GUIDs come from the content, so that they are the same in every
 // build and different for different images. PID 1 gives each disk its own at
 // the first boot.
-func table(files []File) *gpt.Table {
+func table(esp int64, files []File) *gpt.Table {
 	h := sha256.New()
 	for _, f := range files {
 		fmt.Fprintf(h, "%s %d\n", f.Path, len(f.Data))
 		h.Write(f.Data)
 	}
 	sum := h.Sum(nil)
+	end := espOffset + esp
 	return &gpt.Table{
-		Disk: guid(sum, "disk"), Sectors: Size / gpt.Sector,
+		Disk: guid(sum, "disk"), Sectors: uint64(size(esp) / gpt.Sector),
 		Partitions: []gpt.Partition{
-			{Type: gpt.TypeESP, ID: guid(sum, ESPName), First: espOffset / gpt.Sector, Last: (espOffset+ESPSize)/gpt.Sector - 1, Name: ESPName},
-			{Type: gpt.TypeLinux, ID: guid(sum, DataName), First: (espOffset + ESPSize) / gpt.Sector, Last: (espOffset+ESPSize+DataSize)/gpt.Sector - 1, Name: DataName},
+			{Type: gpt.TypeESP, ID: guid(sum, ESPName), First: espOffset / gpt.Sector, Last: uint64(end/gpt.Sector - 1), Name: ESPName},
+			{Type: gpt.TypeLinux, ID: guid(sum, DataName), First: uint64(end / gpt.Sector), Last: uint64((end+DataSize)/gpt.Sector - 1), Name: DataName},
 		},
 	}
 }
@@ -97,7 +105,7 @@ func guid(seed []byte, purpose string) gpt.GUID {
 	return g
 }
 
-func writeESP(f *os.File, files []File) error {
+func writeESP(f *os.File, size int64, files []File) error {
 	// The times of the files come from here; the library offers no other way.
 	old, had := os.LookupEnv("SOURCE_DATE_EPOCH")
 	if err := os.Setenv("SOURCE_DATE_EPOCH", "946684800"); err != nil { // 2000-01-01; FAT begins in 1980
@@ -110,7 +118,7 @@ func writeESP(f *os.File, files []File) error {
 			os.Unsetenv("SOURCE_DATE_EPOCH")
 		}
 	}()
-	esp, err := fat32.Create(window{f}, ESPSize, 0, gpt.Sector, "TWINKEEP", true)
+	esp, err := fat32.Create(window{f}, size, 0, gpt.Sector, "TWINKEEP", true)
 	if err != nil {
 		return err
 	}

@@ -58,3 +58,25 @@ func TestWrite(t *testing.T) {
 		t.Errorf("fsck.vfat: %v\n%s", err, out)
 	}
 }
+
+// The partition of the images of other architectures is larger.
+func TestWriteSized(t *testing.T) {
+	const esp = ESPSize + 32*mib
+	name := filepath.Join(t.TempDir(), "image")
+	content := bytes.Repeat([]byte("end"), 45<<20/3)
+	if err := WriteSized(name, esp, []File{{"/a", content}, {"/b", content}, {"/c", content}}); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	table, err := gpt.Read(bytes.NewReader(raw), int64(len(raw)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, d := table.Partitions[0], table.Partitions[1]
+	if p.Size() != esp || d.Offset() != p.Offset()+esp || d.Size() != DataSize || d.Offset()+d.Size() > int64(len(raw)) {
+		t.Errorf("EFI system partition %+v, data %+v in %d bytes", p, d, len(raw))
+	}
+}

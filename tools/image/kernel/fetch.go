@@ -171,7 +171,11 @@ func download(ctx context.Context, cache, pkg string, progress func(string, ...a
 	if v := candidate(ctx, pkg); v != "" {
 		pattern = filepath.Join(cache, pkg+"_"+strings.ReplaceAll(v, ":", "%3a")+"_*.deb")
 	}
-	if found, _ := filepath.Glob(pattern); len(found) > 0 {
+	arch, err := architecture(ctx)
+	if err != nil {
+		return "", err
+	}
+	if found := packages(pattern, arch); len(found) > 0 {
 		return found[len(found)-1], nil
 	}
 	progress("downloading %s", pkg)
@@ -183,11 +187,35 @@ func download(ctx context.Context, cache, pkg string, progress func(string, ...a
 	if _, err := run(ctx, cache, "apt-get", args...); err != nil {
 		return "", fmt.Errorf("download %s: %w", pkg, err)
 	}
-	found, _ := filepath.Glob(pattern)
+	found := packages(pattern, arch)
 	if len(found) == 0 {
-		return "", fmt.Errorf("download %s: apt-get left no %s", pkg, pattern)
+		return "", fmt.Errorf("download %s: apt-get left no %s for %s", pkg, pattern, arch)
 	}
 	return found[len(found)-1], nil
+}
+
+// packages are the files of a pattern that hold packages of an architecture or of all.
+func packages(pattern, arch string) (out []string) {
+	found, _ := filepath.Glob(pattern)
+	for _, name := range found {
+		if strings.HasSuffix(name, "_"+arch+".deb") || strings.HasSuffix(name, "_all.deb") {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// architecture is the one that apt serves, as Debian calls it.
+func architecture(ctx context.Context) (string, error) {
+	out, err := run(ctx, "", "apt-config", "shell", "ARCH", "APT::Architecture") // ARCH='amd64'
+	if err != nil {
+		return "", err
+	}
+	_, arch, _ := strings.Cut(strings.TrimSpace(out), "=")
+	if arch = strings.Trim(arch, "'"); arch == "" {
+		return "", fmt.Errorf("apt-config does not say which architecture apt serves: %q", out)
+	}
+	return arch, nil
 }
 
 // run executes a tool and returns its output; an error carries what it said.

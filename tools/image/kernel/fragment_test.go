@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/twinkeep/twinkeep/board"
 )
 
 func TestParseFragment(t *testing.T) {
@@ -63,6 +65,7 @@ func TestFragment(t *testing.T) {
 		"CONFIG_NETFILTER_EGRESS": "the gate", "CONFIG_NETFILTER_INGRESS": "the gate", "CONFIG_NF_TABLES_NETDEV": "the gate",
 		"CONFIG_NF_CONNTRACK_EVENTS": "state sync", "CONFIG_NFT_FLOW_OFFLOAD": "flow table",
 		"CONFIG_EFI_HANDOVER_PROTOCOL": "systemd's stub", "CONFIG_EFI_VARS_PSTORE": "crash logs",
+		"CONFIG_NET_NS": "sshd's front", "CONFIG_UTS_NS": "sshd's front",
 		"CONFIG_LOCK_DOWN_IN_EFI_SECURE_BOOT": "secure boot", "CONFIG_RD_ZSTD": "initramfs", "CONFIG_PVH": "the lab",
 	} {
 		if have[name] != "y" {
@@ -71,6 +74,20 @@ func TestFragment(t *testing.T) {
 	}
 	if have["CONFIG_MODULES"] != "n" {
 		t.Error("CONFIG_MODULES is not off")
+	}
+	if (have["CONFIG_SYSVIPC"] == "y" || have["CONFIG_POSIX_MQUEUE"] == "y") && have["CONFIG_IPC_NS"] != "y" {
+		t.Error("the kernel has IPC but no CONFIG_IPC_NS: sshd's front needs its own")
+	}
+	boards, err := board.All()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range boards {
+		for _, name := range b.Kernel {
+			if b.Arch == "x86_64" && have[name] != "y" {
+				t.Errorf("%s=%s, want y: board %s needs it", name, have[name], b.Name)
+			}
+		}
 	}
 }
 

@@ -139,6 +139,21 @@ func TestSelect(t *testing.T) {
 	}
 }
 
+// A cache can hold the same version for two architectures.
+func TestPackagesOfArchitecture(t *testing.T) {
+	dir := tree(t, map[string][]byte{"boot_1_amd64.deb": nil, "boot_1_arm64.deb": nil, "boot_1_amd64/x": nil})
+	if diff := cmp.Diff([]string{filepath.Join(dir, "boot_1_arm64.deb")}, packages(filepath.Join(dir, "boot_1_*"), "arm64")); diff != "" {
+		t.Error(diff)
+	}
+	dir = tree(t, map[string][]byte{"source_1_all.deb": nil})
+	if got := packages(filepath.Join(dir, "source_1_*.deb"), "amd64"); len(got) != 1 {
+		t.Errorf("package of all architectures: %q", got)
+	}
+	if arch, err := architecture(t.Context()); err != nil || strings.ContainsAny(arch, "'= \n") {
+		t.Errorf("architecture %q, %v", arch, err)
+	}
+}
+
 // bzImage wraps a payload as the kernel's build does.
 func bzImage(payload []byte) []byte {
 	const sects, offset = 3, 0x100

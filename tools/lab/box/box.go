@@ -43,6 +43,7 @@ type Config struct {
 	// Ports are sockets of switch ports (package vswitch) instead, a NIC each. Station tells the MACs of two boxes apart.
 	Ports   []string
 	Station byte
+	TPM     string // control socket of swtpm (package hal/tpm/tpmtest); "": the machine has none
 	Accel   qemu.Accel
 	Binary  string // qemu-system-x86_64 when empty
 }
@@ -145,6 +146,9 @@ func (c Config) args(socket string) []string {
 		"-chardev", "socket,id=con,server=on,wait=off,path="+socket, "-serial", "chardev:con")
 	if c.SecureBoot {
 		args = append(args, "-global", "driver=cfi.pflash01,property=secure,value=on")
+	}
+	if c.TPM != "" {
+		args = append(args, "-chardev", "socket,id=tpm,path="+c.TPM, "-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm0")
 	}
 	if c.Second != "" {
 		args = append(args, "-drive", "if=none,id=d1,format=raw,readonly=on,file="+c.Second, "-device", "virtio-blk-pci,drive=d1")

@@ -62,10 +62,9 @@ func parseMeminfo(text string) (m Memory) {
 	return m
 }
 
-// imageSizes are the files that a slot holds: the compressed kernel, also when the lab boots vmlinux, and the
-// initramfs.
+// imageSizes are the files that a slot holds: kernel and initramfs, compressed also when the lab boots them as they are.
 func imageSizes(kernel, initramfs string) (out []Size) {
-	for _, p := range []string{filepath.Join(filepath.Dir(kernel), "vmlinuz"), initramfs} {
+	for _, p := range []string{filepath.Join(filepath.Dir(kernel), "vmlinuz"), filepath.Join(filepath.Dir(initramfs), "initramfs.cpio.zst")} {
 		if fi, err := os.Stat(p); err == nil {
 			out = append(out, Size{filepath.Base(p), fi.Size()})
 		}

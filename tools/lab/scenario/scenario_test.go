@@ -155,7 +155,7 @@ func TestTable(t *testing.T) {
 		}
 	}
 	r := goodResult()
-	r.Image = imageSizes(filepath.Join(dir, "vmlinux"), filepath.Join(dir, "initramfs.cpio.zst"))
+	r.Image = imageSizes(filepath.Join(dir, "vmlinux"), filepath.Join(dir, "initramfs.cpio"))
 	var b bytes.Buffer
 	if err := r.Print(&b, []capture.Finding{{Name: "good", OK: true, Evidence: "x"}, {Name: "bad", Evidence: "y"}}); err != nil {
 		t.Fatal(err)

@@ -68,7 +68,8 @@ type Telling struct {
 	Begin, End            time.Time
 	Healed                time.Time // when a split was joined; zero without one
 	TCP                   [2]probe.TCPReport
-	Err                   error // the roles did not become what they should
+	Fast                  [2]Fast // of its connection, before and after
+	Err                   error   // the roles did not become what they should
 
 	owners   []string      // who serves, one after the other
 	both     time.Duration // for so long two may serve at once, where nothing can prevent it
@@ -119,8 +120,11 @@ func (s *stage) act(ctx context.Context, t *Telling) (err error) {
 	if t.TCP[0], err = s.connected(ctx); err != nil {
 		return fmt.Errorf("before the story: %w", err)
 	}
+	if t.Fast[0], err = s.fast(ctx); err != nil {
+		return fmt.Errorf("before the story: %w", err)
+	}
 	t.Before, t.Begin = s.shown(ctx), time.Now()
-	s.Progress("    %s", t.Before)
+	s.Progress("    %s; %v", t.Before, t.Fast[0])
 	if err := pause(ctx, time.Second); err != nil { // so that the captures show who served before
 		return err
 	}
@@ -128,11 +132,15 @@ func (s *stage) act(ctx context.Context, t *Telling) (err error) {
 	if err == nil {
 		err = pause(ctx, settle)
 	}
+	var ferr error
+	if t.Fast[1], ferr = s.fast(ctx); err == nil {
+		err = ferr
+	}
 	t.After, t.End = s.shown(ctx), time.Now()
 	if perr := pause(ctx, time.Second/2); err == nil { // for the last replies
 		err = perr
 	}
-	s.Progress("    %s", t.After)
+	s.Progress("    %s; %v", t.After, t.Fast[1])
 	var terr error
 	if t.TCP[1], terr = s.host.TCPReport(ctx, s.tcp.Handle); err == nil {
 		err = terr

@@ -67,7 +67,8 @@ func (w wireScript) traces() (out []capture.Trace) {
 func told(owners ...string) Telling {
 	return Telling{
 		Story: Story{Name: "x"}, Begin: after(0), End: after(10000), owners: owners,
-		TCP: [2]probe.TCPReport{{Connects: 1, Received: 5}, {Connects: 1, Received: 50}},
+		TCP:  [2]probe.TCPReport{{Connects: 1, Received: 5}, {Connects: 1, Received: 50}},
+		Fast: [2]Fast{{"a", true, 4000, 4000}, {"b", true, 4000, 4000}},
 	}
 }
 
@@ -89,6 +90,10 @@ func TestJudgeStory(t *testing.T) {
 		{"two owners, within what cannot be prevented", wireScript{serve: map[string][][2]int{"a": {{0, 5000}}, "b": {{4900, 10000}}}},
 			func(x *Telling) { x.both = 200 * time.Millisecond }, ""},
 		{"a new connection", wireScript{serve: moved}, func(x *Telling) { x.TCP[1].Connects++ }, "TCP connection did not survive"},
+		{"not offloaded any more", wireScript{serve: moved}, func(x *Telling) { x.Fast[1].Offload = false }, "after the event the TCP connection was not in a flow table"},
+		{"not at the standby", wireScript{serve: moved}, func(x *Telling) { x.Fast[0].Standby = 0 }, "before the event"},
+		{"alone before", wireScript{serve: moved}, func(x *Telling) { x.Fast[0].Standby, x.offline = 0, true }, ""},
+		{"from another port", wireScript{serve: moved}, func(x *Telling) { x.Fast[1].Port, x.Fast[1].Standby = 4001, 4001 }, "port 4000 before, 4001 after"},
 		{"a split, healed", wireScript{serve: dual, announceAt: map[string]int{"a": 5150}}, split, ""},
 		{"a split without two", wireScript{serve: map[string][][2]int{"a": {{0, 10000}}}, announceAt: map[string]int{"a": 5150}}, split, "both should have served"},
 		{"two for too long after it", wireScript{serve: map[string][][2]int{"a": {{0, 10000}}, "b": {{3000, 7000}}}, announceAt: map[string]int{"a": 7100}},

@@ -63,6 +63,9 @@ func judgeStory(traces []capture.Trace, t Telling) Verdict {
 	v.checkOwners("wan", wan)
 	v.checkBoth()
 	v.checkTraffic()
+	if t.Err == nil {
+		v.checkFast()
+	}
 	if !t.Healed.IsZero() {
 		v.checkHealing(on)
 	}
@@ -224,6 +227,8 @@ func (v Verdict) cells() []string {
 	}
 	if !v.tcpSurvived() {
 		tcp = "lost"
+	} else if v.Fast[0].Offload && v.Fast[1].Offload {
+		tcp = "survived, offloaded"
 	}
 	return []string{
 		v.Name, v.Expected, states + " / " + v.After, arrows(v.Service.Owners), fmt.Sprint(v.Changes), v.bothText(),
