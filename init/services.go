@@ -70,6 +70,7 @@ func (m *machine) services() []supervise.Service {
 		})
 	// Nothing waits for it, and it waits for the rules that say who reaches it.
 	out = append(out, supervise.Service{Name: "sshd", Argv: append([]string{twinkeep, "sshd"}, dirs...), After: []string{"gatewayd"}, StopTimeout: time.Second})
+	out = append(out, supervise.Service{Name: "apid", Argv: append([]string{twinkeep, "apid"}, dirs...), After: []string{"gatewayd"}, StopTimeout: time.Second})
 	if m.board != nil {
 		out = append(out, supervise.Service{
 			Name: "hald",

@@ -30,7 +30,7 @@ type Client struct {
 // NewClient makes a client of the sockets in a run directory. It connects when asked for something.
 func NewClient(runDir string) *Client {
 	c := &Client{run: runDir, https: make(map[string]*http.Client)}
-	for _, socket := range []string{InitSocket, GatewaydSocket, HadSocket, StatesyncdSocket, HaldSocket, UpgradedSocket, SSHSocket} {
+	for _, socket := range []string{InitSocket, GatewaydSocket, HadSocket, StatesyncdSocket, HaldSocket, UpgradedSocket, SSHSocket, RemoteSocket} {
 		c.https[socket] = &http.Client{Transport: &http.Transport{
 			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 				return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(runDir, socket))
@@ -107,6 +107,11 @@ func (c *Client) call(ctx context.Context, socket, method, path string, body, re
 func get[T any](ctx context.Context, c *Client, socket, path string) (v T, err error) {
 	err = c.call(ctx, socket, http.MethodGet, path, nil, &v)
 	return v, err
+}
+
+// Open gives a daemon's answer as it comes. The caller closes it; ctx is the only limit in time.
+func (c *Client) Open(ctx context.Context, socket, path string) (io.ReadCloser, error) {
+	return c.do(ctx, socket, http.MethodGet, path, nil)
 }
 
 // HA is had's view of the cluster.

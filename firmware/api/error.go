@@ -36,7 +36,7 @@ func (e *Error) Unwrap() error { return e.Cause }
 
 // unreachable explains why a daemon gave no answer.
 func unreachable(socket, path string, err error) *Error {
-	daemon := map[string]string{InitSocket: "the supervisor", GatewaydSocket: "gatewayd", HadSocket: "had", StatesyncdSocket: "statesyncd", HaldSocket: "hald", UpgradedSocket: "upgraded"}[socket]
+	daemon := map[string]string{InitSocket: "the supervisor", GatewaydSocket: "gatewayd", HadSocket: "had", StatesyncdSocket: "statesyncd", HaldSocket: "hald", UpgradedSocket: "upgraded", SSHSocket: "sshd", RemoteSocket: "apid"}[socket]
 	why, hint := err.Error(), ""
 	var timeout net.Error
 	var op *net.OpError

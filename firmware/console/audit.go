@@ -17,7 +17,7 @@ var looking = []string{
 	"board", "board list", "board show", "board check", "board schema", "conn", "conn diff", "sync", "log",
 	"upgrade", "upgrade status", "secureboot", "secureboot status", "tpm", "tpm status", "policy", "policy status", "policy history", "policy file", "policy unsynced",
 	"policy check", "policy diff", "policy explain", "policy rules", "policy schema", "node", "node show", "node check", "service", "service list",
-	"ssh", "ssh status", "ssh key", "ssh key list",
+	"ssh", "ssh status", "ssh key", "ssh key list", "api", "api status", "api certificate", "api token", "api token list", "techsupport",
 }
 
 // flagged are commands of looking that change something with one of these flags.

@@ -33,7 +33,9 @@ type Options struct {
 	Shell     []string // what the command shell runs; /bin/gosh or $SHELL when empty
 	// Operator is who has logged in over the network: no password is asked for, and there is no shell. Empty on a serial line.
 	Operator string
-	Secrets  Secrets // nil: the TPM and the vault of this device
+	// Idle is how long the interactive console waits for a command; 0: 30 minutes for an Operator, for ever on a serial line.
+	Idle    time.Duration
+	Secrets Secrets // nil: the TPM and the vault of this device
 	// Audit is told what an operator does that changes something; may be nil.
 	Audit func(text string)
 }
@@ -105,7 +107,7 @@ func (s *session) root() *cobra.Command {
 	root.AddCommand(
 		s.haCommand(), s.clusterCommand(), s.ifstatCommand(), s.boardCommand(), s.hardwareCommand(), s.connCommand(), s.syncCommand(), s.logCommand(),
 		s.interfaceCommand(), s.licenseCommand(), s.nodeCommand(), s.policyCommand(), s.serviceCommand(), s.shellCommand(), s.rebootCommand(), s.shutdownCommand(), s.versionCommand(),
-		s.upgradeCommand(), s.secureBootCommand(), s.tpmCommand(), s.flashCommand(), s.factoryResetCommand(), s.setupCommand(), s.passwordCommand(), s.sshCommand(),
+		s.upgradeCommand(), s.secureBootCommand(), s.tpmCommand(), s.flashCommand(), s.factoryResetCommand(), s.setupCommand(), s.passwordCommand(), s.sshCommand(), s.apiCommand(), s.techsupportCommand(),
 	)
 	root.CompletionOptions.DisableDefaultCmd = s.interactive || s.Operator != ""
 	if s.interactive {

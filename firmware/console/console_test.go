@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -341,4 +342,25 @@ func TestHangUp(t *testing.T) {
 	master.Close()
 	o.left()
 	copied.Wait()
+}
+
+// TestIdle: a console at which nobody types ends.
+func TestIdle(t *testing.T) {
+	f := newFakes(t)
+	r, w := io.Pipe()
+	defer w.Close()
+	var out screen
+	done := make(chan error, 1)
+	go func() {
+		done <- Interactive(t.Context(), r, &out, Options{Run: f.run, Operator: "anna", Idle: 200 * time.Millisecond})
+	}()
+	if _, err := io.WriteString(w, "version\r"); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if text := out.text.String(); !strings.Contains(text, "Twinkeep unknown") || !strings.Contains(text, "No command for 200ms: this console ends.") {
+		t.Errorf("the console says %q", text)
+	}
 }

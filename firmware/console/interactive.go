@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/signal"
 	"strings"
@@ -76,7 +77,9 @@ func (c *console) loop(ctx context.Context) error {
 	for ctx.Err() == nil {
 		c.lastPrompt = c.prompt(ctx)
 		c.term.SetPrompt(c.lastPrompt)
+		waits := c.leaveIdle()
 		line, err := c.term.ReadLine()
+		waits.Stop()
 		if err != nil && !errors.Is(err, term.ErrPasteIndicator) {
 			break // the operator has gone
 		}
@@ -89,6 +92,24 @@ func (c *console) loop(ctx context.Context) error {
 	}
 	fmt.Fprintln(c.term)
 	return nil
+}
+
+// operatorIdle is how long the prompt of somebody who came over the network waits for a line.
+const operatorIdle = 30 * time.Minute
+
+// leaveIdle ends the console when nobody gives a command for too long. A command that runs is not cut off.
+func (c *console) leaveIdle() *time.Timer {
+	limit := c.opts.Idle
+	if limit == 0 && c.opts.Operator != "" {
+		limit = operatorIdle
+	}
+	if limit == 0 { // on a serial line it stays
+		limit = math.MaxInt64
+	}
+	return time.AfterFunc(limit, func() {
+		fmt.Fprintf(c.term, "\nNo command for %v: this console ends.\n", limit)
+		c.keys.close()
+	})
 }
 
 // quick is how long the console waits for what it shows unasked.

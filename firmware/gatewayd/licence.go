@@ -53,7 +53,7 @@ type licensing struct {
 	fault       string
 	lock        locker
 	management  []netip.Addr
-	ssh         uint16 // port of the console, 0 when it is off
+	ports       []uint16 // of management
 	answer      *license.Answer
 	unreachable string
 	verdict     license.Verdict
@@ -71,7 +71,7 @@ func newLicensing(opts Options) *licensing {
 		}
 		l.ring = ring
 	}
-	l.lock = lockdown.Table{Management: func() []netip.Addr { return l.management }, SSH: func() uint16 { return l.ssh }}
+	l.lock = lockdown.Table{Management: func() []netip.Addr { return l.management }, Ports: func() []uint16 { return l.ports }}
 	ledger, err := l.store.Ledger()
 	if err != nil {
 		l.log.Printf("%v; the demo counts as used", err)
@@ -120,14 +120,14 @@ func (l *licensing) input(world license.Input, licence *license.Licence, fault s
 }
 
 // judge lets the machine decide about the world as it is now, and acts on it.
-func (l *licensing) judge(world license.Input, management []netip.Addr, ssh uint16) {
+func (l *licensing) judge(world license.Input, management []netip.Addr, ports []uint16) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
 		return
 	}
-	moved := !slices.Equal(l.management, management) || l.ssh != ssh
-	l.management, l.ssh = management, ssh
+	moved := !slices.Equal(l.management, management) || !slices.Equal(l.ports, ports)
+	l.management, l.ports = management, ports
 	in := l.input(world, l.licence, l.fault)
 	in.Answer, l.answer = l.answer, nil
 	v := l.machine.Step(in)
@@ -243,9 +243,13 @@ func (l *licensing) status() api.LicenceStatus {
 // judge judges the world as it is now. d.mu is held.
 func (d *daemon) judge() {
 	var management []netip.Addr
-	var ssh uint16
+	var ports []uint16
 	if d.node != nil {
-		ssh = d.node.SSH.Listen()
+		for _, p := range []uint16{d.node.SSH.Listen(), d.node.API.Port} {
+			if p != 0 && !slices.Contains(ports, p) {
+				ports = append(ports, p)
+			}
+		}
 		for i := range d.node.Interfaces {
 			if f := &d.node.Interfaces[i]; f.Zone != node.ZoneWAN {
 				for _, p := range f.Prefixes() {
@@ -254,7 +258,7 @@ func (d *daemon) judge() {
 			}
 		}
 	}
-	d.licence.judge(d.world(), management, ssh)
+	d.licence.judge(d.world(), management, ports)
 }
 
 // keepJudging judges every second until ctx ends: time passes, and not every change is told.

@@ -7,6 +7,9 @@ import "time"
 // DefaultSSHPort is where the console listens (RFC 4253, section 4).
 const DefaultSSHPort = 22
 
+// DefaultAPIPort is where the API over the network listens, once it is enabled (RFC 9110, section 4.2.2).
+const DefaultAPIPort = 443
+
 func newCluster() *Cluster {
 	return &Cluster{
 		Mode:      ModeActiveUp,

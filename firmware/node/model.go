@@ -20,6 +20,12 @@ type Node struct {
 	// Registration is the name of the interface that the licence is bound to; empty: the one with the licence's MAC.
 	Registration string `json:"registration,omitempty"`
 	SSH          SSH    `json:"ssh,omitzero"`
+	API          API    `json:"api,omitzero"`
+}
+
+// API is the API over the network. The zero value is the default: none.
+type API struct {
+	Port uint16 `json:"port,omitempty"` // TCP; 0: there is none
 }
 
 // SSH is the console over the network. The zero value is the default: on, at port 22.

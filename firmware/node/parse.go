@@ -76,6 +76,17 @@ func (r *reader) node(s *section, n *Node) {
 			sub.finish()
 		}
 	}
+	if v, ok := s.take("api"); ok {
+		if sub := r.section("api", v); sub != nil {
+			enabled, port := false, uint16(DefaultAPIPort)
+			read(sub, "enabled", &enabled, boolean)
+			read(sub, "port", &port, number[uint16](1, 65535))
+			sub.finish()
+			if enabled {
+				n.API.Port = port
+			}
+		}
+	}
 	s.finish()
 }
 

@@ -139,7 +139,10 @@ func (c *checker) checkManagement() {
 		c.zoneRefs(path+".from", a.From)
 		c.addressRefs(path+".source", a.Source)
 		var others []Service
-		for _, s := range a.Service {
+		for j, s := range a.Service {
+			if s.Name == serviceAPI && !c.Services.API.Enabled {
+				c.warn(fmt.Sprintf("%s.service[%d]", path, j), "services: {api: {enabled: true}}", "the API over the network is off: nobody answers there")
+			}
 			if s.Name != serviceSSH && s.Name != serviceAPI && s.Name != servicePing {
 				others = append(others, s)
 			} else {
@@ -150,7 +153,7 @@ func (c *checker) checkManagement() {
 		c.families(path, c.ranges(a.Source), nil, c.ownServices(a.Service))
 	}
 	if len(c.Management) == 0 {
-		c.warn("management", "add an entry: - {name: admin, from: [lan], service: [ssh, api]}", "nobody can reach the gateway but by its serial console")
+		c.warn("management", "add an entry: - {name: admin, from: [lan], service: [ssh]}", "nobody can reach the gateway but by its serial console")
 	}
 }
 

@@ -39,7 +39,7 @@ func (s *SSH) defaults() { s.Enabled, s.Port = true, node.DefaultSSHPort }
 
 func (s *Services) defaults() {
 	s.SSH.defaults()
-	s.API = Listener{Port: 443}
+	s.API = API{Port: node.DefaultAPIPort}
 }
 
 func (m *Monitor) defaults() {

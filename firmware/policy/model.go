@@ -277,8 +277,8 @@ type Access struct {
 // Services are the gateway's own. What this firmware has no program for has no key here: a setting that does nothing
 // would be believed.
 type Services struct {
-	SSH SSH      `key:"ssh" doc:"The console over the network, and what management means by ssh."`
-	API Listener `key:"api" doc:"What management means by api."`
+	SSH SSH `key:"ssh" doc:"The console over the network, and what management means by ssh."`
+	API API `key:"api" doc:"The API over the network, and what management means by api."`
 }
 
 // SSH is the console over the network.
@@ -287,9 +287,10 @@ type SSH struct {
 	Port    uint16 `key:"port" min:"1" max:"65535" doc:"TCP port."`
 }
 
-// Listener is a TCP service of the gateway.
-type Listener struct {
-	Port uint16 `key:"port" min:"1" max:"65535" doc:"TCP port."`
+// API is the API over the network: HTTPS with tokens.
+type API struct {
+	Enabled bool   `key:"enabled" doc:"The server runs, once there is a token; who reaches it is in management."`
+	Port    uint16 `key:"port" min:"1" max:"65535" doc:"TCP port."`
 }
 
 // Monitor watches hosts, as in the node file.

@@ -65,6 +65,9 @@ func (p *Policy) node(id uint8, hostname string) *node.Node {
 		n.Cluster.Witnesses = []node.Witness{{ID: node.MaxMembers + 1, Name: "witness", Address: k.Witness.Address}}
 	}
 	n.SSH = node.SSH{Off: !p.Services.SSH.Enabled, Port: p.Services.SSH.Port}
+	if p.Services.API.Enabled {
+		n.API.Port = p.Services.API.Port
+	}
 	for i, f := range p.Interfaces {
 		n.Interfaces = append(n.Interfaces, node.Interface{
 			Number: uint8(i + 1), Name: f.Name, Device: f.Device, Zone: node.Zone(f.Zone), Sync: f.Sync, Place: f.Place, NN: f.NN,

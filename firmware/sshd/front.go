@@ -8,11 +8,11 @@ import (
 	"os"
 	"runtime/debug"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/crypto/ssh"
-	"golang.org/x/sys/unix"
+
+	"github.com/twinkeep/twinkeep/firmware/jail"
 )
 
 // Bounds of the front.
@@ -48,34 +48,11 @@ func Front(root string) error {
 	if err != nil {
 		return fmt.Errorf("sshd front: the keeper's socket: %w", err)
 	}
-	if err := dropPrivileges(root); err != nil {
+	if err := jail.Enter(root, jail.Limits{Files: frontFiles, Threads: frontThreads}); err != nil {
 		return fmt.Errorf("sshd front: %w", err)
 	}
 	debug.SetMemoryLimit(frontMemory)
 	return newSpeaker(keeper).run()
-}
-
-// dropPrivileges leaves this process without files, capabilities, and a way to get either.
-func dropPrivileges(root string) error {
-	for what, n := range map[int]uint64{unix.RLIMIT_NOFILE: frontFiles, unix.RLIMIT_NPROC: frontThreads, unix.RLIMIT_CORE: 0} {
-		if err := unix.Setrlimit(what, &unix.Rlimit{Cur: n, Max: n}); err != nil {
-			return os.NewSyscallError("setrlimit", err)
-		}
-	}
-	if err := unix.Chroot(root); err != nil {
-		return os.NewSyscallError("chroot", err)
-	}
-	if err := unix.Chdir("/"); err != nil {
-		return os.NewSyscallError("chdir", err)
-	}
-	// The functions of syscall do it for all threads.
-	if err := errors.Join(syscall.Setgroups([]int{}), syscall.Setresgid(nobody, nobody, nobody), syscall.Setresuid(nobody, nobody, nobody)); err != nil {
-		return fmt.Errorf("give up root: %w", err)
-	}
-	if syscall.Setuid(0) == nil {
-		return errors.New("root was given up, and came back")
-	}
-	return nil
 }
 
 func newSpeaker(keeper channel) *speaker {

@@ -7,17 +7,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"syscall"
 	"time"
 
+	"github.com/twinkeep/twinkeep/firmware/jail"
 	"github.com/twinkeep/twinkeep/init/supervise"
 )
 
 // FrontCommand is how the binary is called to be the front, with the directory that becomes its root.
 const FrontCommand = "sshd-front"
-
-// nobody is user and group of the front. No file is theirs.
-const nobody = 65534
 
 // front is the keeper's end of the front.
 type front struct {
@@ -56,11 +53,7 @@ func (k *keeper) ensureFront() (*front, error) {
 	cmd.Env = []string{"GOMAXPROCS=2", "GOTRACEBACK=none"}
 	cmd.Stderr = os.Stderr
 	cmd.ExtraFiles = []*os.File{theirs}
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Setpgid: true, Pdeathsig: syscall.SIGKILL,
-		// Nothing to connect to, and nobody to signal or share memory with.
-		Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWUTS | ownIPC("/proc/self/ns/ipc"),
-	}
+	cmd.SysProcAttr = jail.Attributes()
 	ended, err := start(cmd)
 	if err != nil {
 		ours.Close()
@@ -74,15 +67,6 @@ func (k *keeper) ensureFront() (*front, error) {
 	}
 	go k.serve(f, ended)
 	return f, nil
-}
-
-// ownIPC asks for a namespace of one's own for System V IPC and message queues where the kernel has that: without either
-// (our own kernel) there is nothing to keep apart, and asking for it is an error. file is a process's IPC namespace.
-func ownIPC(file string) uintptr {
-	if _, err := os.Lstat(file); errors.Is(err, os.ErrNotExist) {
-		return 0
-	}
-	return syscall.CLONE_NEWIPC
 }
 
 // start starts a process from a thread that lives as long as it does: the signal at the parent's death is that of the

@@ -19,12 +19,14 @@ const (
 	maxBlock     = 15 * time.Minute
 	forget       = time.Hour // without a failure
 	maxSources   = 1024      // that are remembered
+	maxProved    = 64        // sources that somebody has logged in from
 )
 
 // guard decides who may connect, and remembers who failed to log in. It is pure: now is any clock that never goes back.
 type guard struct {
 	visitors map[uint64]*visitor
 	sources  map[netip.Prefix]*record
+	proved   map[netip.Prefix]bool
 }
 
 type visitor struct {
@@ -40,7 +42,7 @@ type record struct {
 }
 
 func newGuard() *guard {
-	return &guard{visitors: make(map[uint64]*visitor), sources: make(map[netip.Prefix]*record)}
+	return &guard{visitors: make(map[uint64]*visitor), sources: make(map[netip.Prefix]*record), proved: make(map[netip.Prefix]bool)}
 }
 
 // sourceOf is what counts as one source: an IPv4 address; a subnet of IPv6, which one host has all addresses of.
@@ -53,8 +55,11 @@ func sourceOf(a netip.Addr) netip.Prefix {
 	return netip.PrefixFrom(a, bits).Masked()
 }
 
-// admit takes a connection, or says why not.
-func (g *guard) admit(now time.Duration, id uint64, a netip.Addr) (refusal string) {
+// admit takes a connection, or says why not. leave is the one that must go for it; 0: none.
+//
+// When there are too many that have not logged in, the oldest of them gives way, and those of sources that somebody has logged in from
+// come last: hostile sources, however many, get in each other's way and not in the operator's.
+func (g *guard) admit(now time.Duration, id uint64, a netip.Addr) (leave uint64, refusal string) {
 	source := sourceOf(a)
 	strangers, same := 0, 0
 	for _, v := range g.visitors {
@@ -67,16 +72,31 @@ func (g *guard) admit(now time.Duration, id uint64, a netip.Addr) (refusal strin
 	}
 	switch {
 	case g.blocked(now, source) > 0:
-		return "too many failed logins"
+		return 0, "too many failed logins"
 	case same >= maxPerSource:
-		return "too many connections of this source that have not logged in"
-	case strangers >= maxStrangers:
-		return "too many connections that have not logged in"
-	case len(g.visitors) >= maxConnections:
-		return "too many connections"
+		return 0, "too many connections of this source that have not logged in"
+	case strangers >= maxStrangers || len(g.visitors) >= maxConnections:
+		if leave = g.oldestStranger(); leave == 0 {
+			return 0, "too many connections"
+		}
+		delete(g.visitors, leave)
 	}
 	g.visitors[id] = &visitor{source: source}
-	return ""
+	return leave, ""
+}
+
+// oldestStranger gives who gives way; 0: nobody. IDs grow.
+func (g *guard) oldestStranger() (id uint64) {
+	proved := false
+	for i, v := range g.visitors {
+		if v.known {
+			continue
+		}
+		if p := g.proved[v.source]; id == 0 || proved && !p || proved == p && i < id {
+			id, proved = i, p
+		}
+	}
+	return id
 }
 
 // blocked is how long a source is shut out from now on; 0 when it is not.
@@ -143,6 +163,13 @@ func (g *guard) succeeded(id uint64) {
 	if v := g.visitors[id]; v != nil {
 		v.known = true
 		delete(g.sources, v.source)
+		if len(g.proved) >= maxProved {
+			for s := range g.proved {
+				delete(g.proved, s)
+				break
+			}
+		}
+		g.proved[v.source] = true
 	}
 }
 

@@ -23,7 +23,11 @@ func TestSourceOf(t *testing.T) {
 func TestGuardConnections(t *testing.T) {
 	g := newGuard()
 	id := uint64(0)
-	admit := func(a string) bool { id++; return g.admit(0, id, addr(a)) == "" }
+	admit := func(a string) bool {
+		id++
+		_, why := g.admit(0, id, addr(a))
+		return why == ""
+	}
 	for range maxPerSource {
 		if !admit("10.0.0.1") {
 			t.Fatal("refused below the limit of a source")
@@ -36,14 +40,22 @@ func TestGuardConnections(t *testing.T) {
 	if !admit("10.0.0.1") {
 		t.Error("a login does not free its place")
 	}
-	n := 0
-	for i := range 50 {
-		if admit(fmt.Sprintf("10.0.1.%d", i)) {
-			n++
+	mine := map[uint64]bool{}
+	for id, v := range g.visitors {
+		mine[id] = v.source == sourceOf(addr("10.0.0.1"))
+	}
+	for i := range 50 { // each finds a place, at the cost of the others
+		if !admit(fmt.Sprintf("10.0.1.%d", i)) {
+			t.Errorf("stranger %d is refused", i)
 		}
 	}
-	if n != maxStrangers-maxPerSource {
-		t.Errorf("%d more strangers, want %d", n, maxStrangers-maxPerSource)
+	for id := range mine {
+		if g.visitors[id] == nil {
+			t.Error("strangers have driven out a connection of a source that has logged in before")
+		}
+	}
+	if n := len(g.visitors); n != maxStrangers+1 {
+		t.Errorf("%d connections, want %d strangers and one", n, maxStrangers)
 	}
 	for id := range g.visitors {
 		g.succeeded(id)
@@ -64,6 +76,8 @@ func TestGuardConnections(t *testing.T) {
 	}
 }
 
+func refused(_ uint64, why string) string { return why }
+
 func TestGuardFailures(t *testing.T) {
 	g := newGuard()
 	g.admit(0, 1, addr("10.0.0.1"))
@@ -78,7 +92,7 @@ func TestGuardFailures(t *testing.T) {
 		if block := g.failed(now, 1); block != want {
 			t.Errorf("block %d: %v, want %v", i, block, want)
 		}
-		if !g.shut(now, 1) || g.admit(now, 3, addr("10.0.0.1")) == "" {
+		if !g.shut(now, 1) || refused(g.admit(now, 3, addr("10.0.0.1"))) == "" {
 			t.Error("not shut out")
 		}
 		if g.shut(now, 2) {
@@ -109,7 +123,7 @@ func TestGuardBounded(t *testing.T) {
 	for id := range uint64(20_000) {
 		now += time.Duration(rng.IntN(1000)) * time.Millisecond
 		a := netip.AddrFrom4([4]byte{10, byte(rng.IntN(4)), byte(rng.IntN(256)), byte(rng.IntN(256))})
-		if g.admit(now, id, a) == "" {
+		if refused(g.admit(now, id, a)) == "" {
 			for range rng.IntN(8) {
 				g.failed(now, id)
 			}

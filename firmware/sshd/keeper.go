@@ -206,8 +206,13 @@ func (k *keeper) arrived(c *net.TCPConn) (refusal string) {
 	}
 	k.last++
 	id, now := k.last, supervise.Uptime()
-	if why := k.guard.admit(now, id, remote.Addr()); why != "" {
+	leave, why := k.guard.admit(now, id, remote.Addr())
+	if why != "" {
 		return why
+	}
+	if leave != 0 {
+		k.refused["another connection took its place before it had logged in"]++
+		k.drop(leave)
 	}
 	raw, err := c.SyscallConn()
 	if err == nil {

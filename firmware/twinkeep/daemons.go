@@ -195,6 +195,7 @@ func supervised(d *dirs, self string, more ...supervise.Service) error {
 				StopTimeout: 2 * time.Second, Critical: true, OnDying: farewell, OnExit: func(context.Context, supervise.ExitStatus) { farewell() }},
 			{Name: "statesyncd", Argv: append([]string{self, "statesyncd"}, d.args()...), After: []string{"had"}, ReadyTimeout: 30 * time.Second},
 			{Name: "sshd", Argv: append([]string{self, "sshd"}, d.args()...), After: []string{"gatewayd"}, StopTimeout: time.Second},
+			{Name: "apid", Argv: append([]string{self, "apid"}, d.args()...), After: []string{"gatewayd"}, StopTimeout: time.Second},
 		}, more...),
 	})
 	if err != nil {

@@ -19,7 +19,7 @@ var version = "dev"
 func main() {
 	d := &dirs{}
 	root := console.NewCommand(console.Options{Version: version})
-	root.AddCommand(gatewaydCommand(d), hadCommand(d), statesyncdCommand(d), runCommand(d), witnessCommand(d), cliCommand(d), upgradedCommand(d), haldCommand(d), sshdCommand(d), sshdFrontCommand(), secretsCommand())
+	root.AddCommand(gatewaydCommand(d), hadCommand(d), statesyncdCommand(d), runCommand(d), witnessCommand(d), cliCommand(d), upgradedCommand(d), haldCommand(d), sshdCommand(d), sshdFrontCommand(), apidCommand(d), apidFrontCommand(), secretsCommand())
 	root.PersistentPreRun = func(c *cobra.Command, _ []string) { d.run = c.Flag("run").Value.String() }
 	root.SetArgs(console.Normalize(root, os.Args[1:]))
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

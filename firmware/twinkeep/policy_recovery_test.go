@@ -5,9 +5,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/twinkeep/twinkeep/tools/managertest"
 	"github.com/twinkeep/twinkeep/tools/netnslab/pair"
@@ -48,12 +48,20 @@ func TestPolicyRecoveryFromPeer(t *testing.T) {
 	p.B.Stop()
 	operate(t, p.A, true, "policy", "install", p.sign(3, long("")), "--partial")
 	p.Switch.Run("tc", "qdisc", "add", "dev", pair.Port("b", "sync"), "root", "tbf", "rate", "300kbit", "burst", "20kb", "latency", "800ms")
+	// A kernel goes on sending what its dead process has written: here that is little.
+	p.A.NS.Run("sysctl", "-qw", "net.ipv4.tcp_wmem=4096 16384 16384")
 	mark = len(p.B.Log())
 	p.B.Start()
-	p.Wait("the transfer to begin", func() bool {
-		return strings.Contains(p.B.NS.Run("ss", "-Htn", "state", "established", "dport", "=", ":8119"), "169.254.77.1")
+	// The question for the revision takes a few kilobytes, the document over 300: at this rate, 8 s.
+	received := regexp.MustCompile(`169\.254\.77\.1\S*:8119\s.*\sbytes_received:(\d{5,})`)
+	p.Wait("the transfer to be under way", func() bool {
+		for _, m := range received.FindAllStringSubmatch(p.B.NS.Run("ss", "-HOtin", "state", "established", "dport", "=", ":8119"), -1) {
+			if n, err := strconv.Atoi(m[1]); err == nil && n > 40_000 {
+				return true
+			}
+		}
+		return false
 	})
-	time.Sleep(300 * time.Millisecond)
 	p.A.Kill()
 	p.Wait("member b to serve by what it has", func() bool { return p.B.Status().State == "ACTIVE" })
 	p.says(p.B, mark, "runs its own revision 2")

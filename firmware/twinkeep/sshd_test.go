@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -383,4 +384,39 @@ func TestSSHLockdown(t *testing.T) {
 	if out, err := remove.CombinedOutput(); err != nil {
 		t.Errorf("license remove: %v\n%s", err, out)
 	}
+}
+
+// TestSSHFiles: an archive through standard output; and silent connections of many sources do not keep the operator out.
+func TestSSHFiles(t *testing.T) {
+	p := pair.NewPair(t, binary)
+	withPassword(t, p.A, p.B)
+	p.StartBoth()
+	c := newOpenSSH(t, 22, p.A, p.B)
+	saved := filepath.Join(c.dir, "a.tar.gz")
+	out, err := os.Create(saved)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := c.at(p.ClientNS, "10.1.0.2", "techsupport")
+	cmd.Stdout = out
+	if err := errors.Join(cmd.Run(), out.Close()); err != nil {
+		t.Fatalf("ssh techsupport: %v", err)
+	}
+	checkArchive(t, saved, "ACTIVE")
+	c.says(p, "10.1.0.2", 1, "no file is written", "techsupport", "/root/x")
+
+	// Sixteen sources with two silent connections each, where eight connections find room.
+	for i := range 16 {
+		source := fmt.Sprintf("10.1.0.%d", 50+i)
+		p.ClientNS.Run("ip", "addr", "add", source+"/24", "dev", "eth0")
+		for range 2 {
+			p.ClientNS.Do(func() {
+				d := net.Dialer{Timeout: time.Second, LocalAddr: &net.TCPAddr{IP: net.ParseIP(source)}}
+				if conn, err := d.Dial("tcp", "10.1.0.2:22"); err == nil {
+					t.Cleanup(func() { conn.Close() })
+				}
+			})
+		}
+	}
+	c.says(p, "10.1.0.2", 0, "ACTIVE", "ha")
 }

@@ -33,7 +33,7 @@ type Place struct {
 // Box is the place on a box.
 var Box = Place{
 	Data: data.Mountpoint, Run: filepath.Dir(data.StateFile),
-	Trees: []Tree{{"config", "/etc/twinkeep", data.ConfigDir}, {"ssh", data.Mountpoint + "/ssh", "ssh"}},
+	Trees: []Tree{{"config", "/etc/twinkeep", data.ConfigDir}, {"ssh", data.Mountpoint + "/ssh", "ssh"}, {"api", data.Mountpoint + "/api", "api"}},
 }
 
 // fileName is the vault on the data partition.

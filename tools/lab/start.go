@@ -104,6 +104,7 @@ func open(ctx context.Context, o options, ann *scenario.Announcer) (*scenario.La
 	l, err := scenario.Start(scenario.Options{
 		Dir: o.dir, RunDir: run, Kernel: kernel, Initramfs: filepath.Join(o.image, "initramfs.cpio"), Agent: program,
 		Accel: accel, Cmdline: o.cmdline, Seed: o.seed, OnFrame: ann.OnFrame, Progress: progress,
+		Disks: scenario.NeedDisks(o.stories),
 	}, top)
 	if err != nil {
 		return nil, err

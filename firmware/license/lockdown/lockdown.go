@@ -24,9 +24,6 @@ const TableName = "twinkeep_lockdown"
 // Mark is set on the sockets (SO_MARK) of what must work in lockdown too: asking the licence server. It is "TK" in ASCII.
 const Mark = 0x544b
 
-// PortAPI is the port of management besides that of SSH.
-const PortAPI = 443
-
 // beats are the ports of the cluster: heartbeats and CCP. With wrong checksums they never get as far as this.
 var beats = []uint16{999, 8116}
 
@@ -37,8 +34,8 @@ const priority = -150
 type Table struct {
 	// Management gives the addresses that management comes in on, at the time the table is made.
 	Management func() []netip.Addr
-	// SSH gives the port of the console over the network; 0 when it is off.
-	SSH func() uint16
+	// Ports gives the TCP ports of management: those of the console and the API over the network that are on.
+	Ports func() []uint16
 }
 
 // Lockdown puts the table in, or takes it out, in the network namespace of the calling thread. Either is one transaction,
@@ -86,11 +83,9 @@ func (t Table) queue(c *nftables.Conn, table *nftables.Table) error {
 			}
 		}
 	}
-	ports := []uint16{PortAPI}
-	if t.SSH != nil {
-		if p := t.SSH(); p != 0 && p != PortAPI {
-			ports = append(ports, p)
-		}
+	var ports []uint16
+	if t.Ports != nil {
+		ports = t.Ports()
 	}
 	sets := []struct {
 		set      nftables.Set

@@ -118,8 +118,8 @@ func TestWhatPasses(t *testing.T) {
 			t.Errorf("lockdown %v, the table is there: %v", locked, present)
 		}
 	}
-	ssh := uint16(22)
-	table := Table{SSH: func() uint16 { return ssh }, Management: func() []netip.Addr {
+	ports := []uint16{22, 443}
+	table := Table{Ports: func() []uint16 { return ports }, Management: func() []netip.Addr {
 		return []netip.Addr{netip.MustParseAddr("10.1.0.2"), netip.MustParseAddr("2001:db8::2")}
 	}}
 	set := func(on bool) { gw.Try(func() error { return table.Lockdown(context.Background(), on) }) }
@@ -135,7 +135,9 @@ func TestWhatPasses(t *testing.T) {
 		t.Logf("\n%s", list)
 	}
 	for _, port := range []uint16{2222, 0, 443} {
-		ssh = port
+		if ports = []uint16{port}; port == 0 {
+			ports = nil
+		}
 		set(true)
 		for _, a := range []string{"10.1.0.2:22", "10.1.0.2:2222"} {
 			if works, want := dial(client, "tcp", a, false) == nil, a == fmt.Sprintf("10.1.0.2:%d", port); works != want {

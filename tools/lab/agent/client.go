@@ -185,6 +185,16 @@ func (c *Client) Exec(ctx context.Context, argv ...string) (ExecResult, error) {
 	return call[ExecResult](ctx, c, MethodExec, ExecParams{Argv: argv})
 }
 
+// Feed runs a program in the guest with text on its standard input. It may take a minute.
+func (c *Client) Feed(ctx context.Context, stdin string, argv ...string) (ExecResult, error) {
+	return call[ExecResult](ctx, c, MethodExec, ExecParams{Argv: argv, Stdin: stdin, Timeout: time.Minute})
+}
+
+// Table is an nftables table of family inet in the guest's kernel.
+func (c *Client) Table(ctx context.Context, name string) (TableResult, error) {
+	return call[TableResult](ctx, c, MethodTable, TableParams{name})
+}
+
 // ReadFile reads a file of the guest.
 func (c *Client) ReadFile(ctx context.Context, path string) ([]byte, error) {
 	r, err := call[FileResult](ctx, c, MethodReadFile, FileParams{Path: path})

@@ -102,6 +102,7 @@ const (
 	MethodExec      = "exec"
 	MethodReadFile  = "readfile"
 	MethodStat      = "stat"
+	MethodTable     = "nft-table"
 	MethodUDPEcho   = "udp-echo"
 	MethodTCPEcho   = "tcp-echo"
 	MethodEchoState = "echo-report"

@@ -108,6 +108,8 @@ func (s *Server) dispatch(ctx context.Context, req Request) (any, error) {
 		return with(req, readFile)
 	case MethodStat:
 		return with(req, statFile)
+	case MethodTable:
+		return with(req, readTable)
 	case MethodUDPEcho:
 		return with(req, func(p EchoParams) (Started, error) {
 			return start(s, func() (*probe.UDPEcho, error) { return probe.ServeUDP(p.Addr, probe.Priority{}) })

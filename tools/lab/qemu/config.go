@@ -18,6 +18,7 @@ const (
 	minNICSlot   = 2
 	maxNICSlot   = 23
 	slotWatchdog = "1b"
+	slotDisk     = "1a"
 	slotRandom   = "1c"
 	slotSerial   = "1d"
 )
@@ -47,6 +48,7 @@ type Config struct {
 	MemoryMB  int    // DefaultMemory when 0
 	NICs      []NIC
 	Accel     Accel
+	Disk      string // raw image of a disk; empty: the machine has none
 	Watchdog  bool   // an i6300esb that resets the machine
 	Binary    string // qemu-system-x86_64 when empty
 }
@@ -83,6 +85,9 @@ func (c Config) Validate() error {
 		fail("accelerator %q: want kvm or tcg, use Choose", c.Accel.Name)
 	}
 	paths := []string{c.ConsoleSocket(), c.AgentSocket(), c.QMPSocket(), c.Log}
+	if strings.Contains(c.Disk, ",") {
+		fail("disk %q holds a comma, which separates options of QEMU", c.Disk)
+	}
 	names, slots := map[string]bool{}, map[int]bool{}
 	for _, n := range c.NICs {
 		if n.Name == "" || strings.ContainsAny(n.Name, ",/= ") || names[n.Name] {
@@ -138,6 +143,9 @@ func (c Config) Args() []string {
 		"-device", "virtserialport,chardev=agent,name=org.twinkeep.agent",
 		"-device", "virtio-rng-pci,bus=pcie.0,addr="+slotRandom,
 	)
+	if c.Disk != "" {
+		args = append(args, "-drive", "if=none,id=disk,format=raw,file="+c.Disk, "-device", "virtio-blk-pci,drive=disk,bus=pcie.0,addr="+slotDisk)
+	}
 	if c.Watchdog {
 		args = append(args, "-device", "i6300esb,bus=pcie.0,addr="+slotWatchdog)
 	}

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/twinkeep/twinkeep/init/data"
 	"github.com/twinkeep/twinkeep/tools/lab/agent"
 	"github.com/twinkeep/twinkeep/tools/lab/qemu"
 	"github.com/twinkeep/twinkeep/tools/lab/vswitch"
@@ -28,6 +29,7 @@ type Options struct {
 	Accel     qemu.Accel
 	Cmdline   string // added to every machine's kernel command line
 	Seed      uint64 // of the switches' random choices
+	Disks     bool   // the gateways have a data partition each; without, nothing survives their power cuts
 	OnFrame   func(vswitch.Frame)
 	Progress  func(format string, args ...any) // may be nil
 }
@@ -45,6 +47,7 @@ type Lab struct {
 	captures []*os.File
 	mu       sync.Mutex
 	agents   map[string]*agent.Client
+	extra    map[string][]qemu.File // on top of a machine's files at its next boot
 }
 
 // agentService is what PID 1 starts the agent by.
@@ -66,7 +69,7 @@ func Start(o Options, top Topology) (_ *Lab, err error) {
 	}
 	l := &Lab{
 		Options: o, Topology: top, Begin: time.Now(), launcher: qemu.NewLauncher(), program: program,
-		Switches: map[string]*vswitch.Switch{}, Machines: map[string]*qemu.Machine{}, agents: map[string]*agent.Client{},
+		Switches: map[string]*vswitch.Switch{}, Machines: map[string]*qemu.Machine{}, agents: map[string]*agent.Client{}, extra: map[string][]qemu.File{},
 	}
 	defer func() {
 		if err != nil {
@@ -79,6 +82,11 @@ func Start(o Options, top Topology) (_ *Lab, err error) {
 	for _, h := range top.Hosts {
 		if err := l.plug(h); err != nil {
 			return nil, err
+		}
+		if disk := l.disk(h.Name); disk != "" {
+			if err := newDisk(disk); err != nil {
+				return nil, err
+			}
 		}
 		if err := l.boot(h); err != nil {
 			return nil, err
@@ -149,6 +157,10 @@ func (l *Lab) powerOn(h Host) error {
 			{Path: "/etc/twinkeep/services.d/agent.yaml", Data: []byte(agentService)},
 			{Path: "/bin/lab-agent", Mode: 0o755, Data: l.program},
 		},
+	}
+	c.Files = append(c.Files, l.extra[h.Name]...)
+	if c.Disk = l.disk(h.Name); c.Disk != "" {
+		c.Cmdline += " " + data.Word + "=1"
 	}
 	for i, n := range h.NICs {
 		c.NICs = append(c.NICs, qemu.NIC{

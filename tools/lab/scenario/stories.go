@@ -22,18 +22,20 @@ type Story struct {
 	Expected string // what the pair does
 	tell     func(context.Context, *stage, *Telling) error
 	offline  bool // begins with one gateway without power
+	disks    bool // the gateways need data partitions
 }
 
 // Stories are all stories, in the order in which they are told.
 var Stories = []Story{
-	{"return", "the member that lost its power boots again", "STANDBY, the role stays, nothing is lost", returns, true},
-	{"pause", "the active VM is paused with its clock (QMP stop) for over 3 dead times", "the peer takes over; back as STANDBY, silent as soon as it hears the peer", paused, false},
-	{"stall", "the active VM's host process is stopped (SIGSTOP) for over 3 dead times, its clock goes on", "the peer takes over; back silent, as STANDBY", stalled, false},
-	{"link", "the active's LAN cable is pulled, and plugged again", "the role moves once, and stays", linkPulled, false},
-	{"sync", "the sync cable is cut, and mended", "ACTIVE! and DOWN; nobody fails over, nothing is lost", syncCut, false},
-	{"operator", "cluster failover, and back", "the role moves twice, nothing is lost", operated, false},
-	{"one-way", "the standby stops hearing the active's heartbeats on all segments", "the active steps down before the standby starts", oneWay, false},
-	{"partition", "the pair is cut in two on all segments, without witness, and healed", "both serve; healed, the better one stays and announces after the other is silent", partitioned, false},
+	{"return", "the member that lost its power boots again", "STANDBY, the role stays, nothing is lost", returns, true, false},
+	{"pause", "the active VM is paused with its clock (QMP stop) for over 3 dead times", "the peer takes over; back as STANDBY, silent as soon as it hears the peer", paused, false, false},
+	{"stall", "the active VM's host process is stopped (SIGSTOP) for over 3 dead times, its clock goes on", "the peer takes over; back silent, as STANDBY", stalled, false, false},
+	{"link", "the active's LAN cable is pulled, and plugged again", "the role moves once, and stays", linkPulled, false, false},
+	{"sync", "the sync cable is cut, and mended", "ACTIVE! and DOWN; nobody fails over, nothing is lost", syncCut, false, false},
+	{"operator", "cluster failover, and back", "the role moves twice, nothing is lost", operated, false, false},
+	{"one-way", "the standby stops hearing the active's heartbeats on all segments", "the active steps down before the standby starts", oneWay, false, false},
+	{"partition", "the pair is cut in two on all segments, without witness, and healed", "both serve; healed, the better one stays and announces after the other is silent", partitioned, false, false},
+	{"policy", "a signed policy comes into force at both, a failover, a power-on with the disk, and one with a wiped disk", "what passes follows it all the time; a member that boots is STANDBY by the same policy", byPolicy, false, true},
 }
 
 // Select finds stories by their names; without names it is all that can be told in a fresh lab.
@@ -41,7 +43,7 @@ func Select(names []string) ([]Story, error) {
 	var out []Story
 	if len(names) == 0 {
 		for _, s := range Stories {
-			if !s.offline {
+			if !s.offline && !s.disks {
 				out = append(out, s)
 			}
 		}
@@ -61,6 +63,11 @@ func Select(names []string) ([]Story, error) {
 	return out, nil
 }
 
+// NeedDisks reports whether any of the stories named is about gateways with disks.
+func NeedDisks(names []string) bool {
+	return slices.ContainsFunc(Stories, func(s Story) bool { return s.disks && slices.Contains(names, s.Name) })
+}
+
 // Telling is how a story went, before the captures are judged.
 type Telling struct {
 	Story
@@ -75,6 +82,7 @@ type Telling struct {
 	both     time.Duration // for so long two may serve at once, where nothing can prevent it
 	split    bool          // both must have served
 	lossless bool
+	blocked  []time.Time // from these times on, for blockedTime, nothing of blockedPort may pass
 }
 
 // Tell tells stories one after another. Tellings are complete also when one failed; after a failure that leaves no

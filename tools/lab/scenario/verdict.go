@@ -63,6 +63,7 @@ func judgeStory(traces []capture.Trace, t Telling) Verdict {
 	v.checkOwners("wan", wan)
 	v.checkBoth()
 	v.checkTraffic()
+	v.checkBlocked(port(Port("lan", "host")), port(Port("wan", "server")))
 	if t.Err == nil {
 		v.checkFast()
 	}

@@ -1,4 +1,4 @@
-package sshd
+package jail
 
 import (
 	"path/filepath"
