@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -106,7 +107,7 @@ func byPolicy(ctx context.Context, s *stage, t *Telling) error {
 	}
 
 	// As docs/policy.md says: the standby first.
-	if err := errors.Join(s.feed(ctx, y, p.public, "tee", keyFile), s.operate(ctx, y, "node", "reload")); err != nil {
+	if err := s.trust(ctx, y, p); err != nil {
 		return err
 	}
 	if err := s.states(ctx, map[string]string{x: "ACTIVE", y: "DOWN"}); err != nil {
@@ -118,7 +119,7 @@ func byPolicy(ctx context.Context, s *stage, t *Telling) error {
 	if _, _, err := s.pair(ctx); err != nil {
 		return err
 	}
-	if err := errors.Join(s.feed(ctx, x, p.public, "tee", keyFile), s.operate(ctx, x, "node", "reload")); err != nil {
+	if err := s.trust(ctx, x, p); err != nil {
 		return err
 	}
 	if err := errors.Join(s.states(ctx, map[string]string{x: "STANDBY", y: "ACTIVE"}), s.byRevision(ctx, 1)); err != nil {
@@ -201,16 +202,21 @@ func (s *stage) comesBack(ctx context.Context, x, y, recovery string) error {
 	return nil
 }
 
+// trust gives a gateway the public key.
+func (s *stage) trust(ctx context.Context, name string, p policies) error {
+	for _, step := range [][]string{{"mkdir", "-p", path.Dir(keyFile)}, {"tee", keyFile}, {"/bin/twinkeep", "node", "reload"}} {
+		if err := s.feed(ctx, name, p.public, step...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // feed runs a program on a gateway with text on its standard input.
 func (s *stage) feed(ctx context.Context, name, stdin string, argv ...string) error {
 	c, err := s.Agent(ctx, name)
 	if err != nil {
 		return err
-	}
-	if argv[0] == "tee" {
-		if r, err := c.Exec(ctx, "mkdir", "-p", "/etc/twinkeep/policy-keys"); err != nil || r.Exit != 0 {
-			return fmt.Errorf("gw-%s: mkdir: %w %s", name, err, r.Stderr)
-		}
 	}
 	r, err := c.Feed(ctx, stdin, argv...)
 	if err != nil {
