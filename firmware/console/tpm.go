@@ -109,7 +109,7 @@ func (s *session) seal(cmd *cobra.Command) error {
 	if key == "" {
 		return s.say(cmd, what+"The recovery key is as it was.")
 	}
-	return s.say(cmd, what+recoveryText(key)+"\nThe disk has held them in the clear until now, and flash may keep that for a while: a cluster key made from now on was never there.")
+	return s.say(cmd, what+recoveryText(key)+"\nThe disk has held them in the clear until now, and may keep traces: a cluster key made from now on was never there.")
 }
 
 func writeTPM(w io.Writer, st secrets.Status) {

@@ -88,7 +88,7 @@ func TestHealth(t *testing.T) {
 		t.Errorf("had is still process %d", after)
 	}
 	m.shell(fmt.Sprintf("mv /bin/twinkeep /bin/gone; kill -9 %d", m.pid("had")))
-	m.see(`health: had is backoff`)
+	m.see(`health: had is (backoff|in a crash loop)`)
 	m.see(`the watchdog is not fed any more and resets the machine`)
 	m.reset()
 }

@@ -29,7 +29,7 @@ func Power(dir string, forQEMU bool) (*Chip, error) {
 	os.Remove(c.Socket)
 	args := []string{"socket", "--tpm2", "--tpmstate", "dir=" + dir}
 	if forQEMU {
-		args = append(args, "--ctrl", "type=unixio,path="+c.Socket)
+		args = append(args, "--ctrl", "type=unixio,path="+c.Socket, "--terminate") // with QEMU, however that ends
 	} else {
 		args = append(args, "--server", "type=unixio,path="+c.Socket, "--flags", "not-need-init,startup-clear")
 	}

@@ -101,7 +101,7 @@ func TestTPM(t *testing.T) {
 	}
 }
 
-// TestTPMSecureBoot: sealed to secure boot, which is then switched off and on; unsealed; erased.
+// TestTPMSecureBoot: sealed to secure boot, which is then switched off and on; an upgrade.
 func TestTPMSecureBoot(t *testing.T) {
 	l := newLife(t, Variant{Revision: 100, Cmdline: quick, Sign: true}, true)
 	off := l.with("chip")
@@ -141,10 +141,27 @@ func TestTPMSecureBoot(t *testing.T) {
 	l.see(`the image in slot B is permanent now: test-200`)
 	l.must(l.Enter(""))
 	l.login()
+	if out := l.shell("cat /etc/twinkeep/node.yaml /etc/twinkeep/note"); !strings.Contains(out, cluster) || !strings.Contains(out, "by hand") {
+		t.Errorf("%s", out)
+	}
+	off()
+	l.clean(cluster)
+}
+
+// TestTPMUnseal: unsealed, started in the clear, sealed again while it runs, erased.
+func TestTPMUnseal(t *testing.T) {
+	l := newLife(t, Variant{Revision: 100, Cmdline: quick}, false)
+	off := l.with("chip")
+	cluster, _ := l.setUp()
 	if out := l.command("tpm unseal"); !strings.Contains(out, "in the clear") {
 		t.Errorf("%s", out)
 	}
-	if out := l.shell("cat /data/config/node.yaml /data/config/note"); !strings.Contains(out, cluster) || !strings.Contains(out, "by hand") {
+	off()
+	off = l.with("chip")
+	l.see(`role assumed`)
+	l.must(l.Enter(""))
+	l.login()
+	if out := l.shell("cat /data/config/node.yaml; ls /data/ssh"); !strings.Contains(out, cluster) || !strings.Contains(out, "host_ed25519") {
 		t.Errorf("%s", out)
 	}
 	if out := l.command("tpm seal"); !strings.Contains(out, "Recovery key") {
