@@ -57,5 +57,13 @@ func Enter(root string, l Limits) error {
 	if syscall.Setuid(0) == nil {
 		return errors.New("root was given up, and came back")
 	}
+	// The kernel forgets the signal of [Attributes] when the user changes (commit_creds in kernel/cred.c). It is the thread's own, and the runtime
+	// ends none.
+	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
+		return os.NewSyscallError("prctl", err)
+	}
+	if os.Getppid() == 1 {
+		return errors.New("the process that started this one is gone")
+	}
 	return nil
 }

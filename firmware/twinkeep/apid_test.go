@@ -2,11 +2,13 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -229,6 +231,17 @@ func TestAPIFront(t *testing.T) {
 	if s := r.state(r.A); s.Counts.Crashes != 1 {
 		t.Errorf("%+v", s.Counts)
 	}
+	// It goes with its keeper, or the next one would find the port taken.
+	out, _ := exec.Command("ps", "-o", "ppid=", "-p", fmt.Sprint(front())).Output()
+	keeper, err := strconv.Atoi(strings.TrimSpace(string(out)))
+	if err != nil {
+		t.Fatalf("the front's parent: %q", out)
+	}
+	pid = front()
+	syscall.Kill(keeper, syscall.SIGKILL)
+	r.Wait("the front's end with its keeper, and the next one's start", func() bool {
+		return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) && front() != 0 && answers()
+	})
 	// Off by the policy: nobody listens, and no front is left.
 	operate(t, r.A, true, "policy", "install", r.sign(3, document("")))
 	r.waitRuns(3, r.A, r.B)
