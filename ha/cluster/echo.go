@@ -125,7 +125,7 @@ func (m *Machine) herald() {
 
 // lacksHolder reports whether this member is a beat away from judging that there is no holder.
 func (m *Machine) lacksHolder() bool {
-	if m.quorum() || m.active() || m.nextBeat == Never || m.lockdown() {
+	if m.quorum() || m.active() || m.nextBeat == Never || !m.mayHerald() {
 		return false
 	}
 	h := m.holder()
@@ -137,6 +137,9 @@ func (m *Machine) lacksHolder() bool {
 	}
 	return false
 }
+
+// mayHerald reports whether a warning of ours would be heeded: the holder looks at those only that could take the role.
+func (m *Machine) mayHerald() bool { return m.state != wire.Ready && !m.lockdown() }
 
 // nextHerald is when herald has something to say or has been heard for long enough.
 func (m *Machine) nextHerald() Instant {
@@ -150,7 +153,7 @@ func (m *Machine) nextHerald() Instant {
 			}
 		}
 		return d
-	case m.lockdown():
+	case !m.mayHerald():
 	case h != nil:
 		return h.lastHeard.Add(m.cfg.Timing.patience())
 	case m.state == wire.Init:
