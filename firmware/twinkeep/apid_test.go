@@ -93,10 +93,10 @@ func TestAPI(t *testing.T) {
 	r.token = reader
 	r.Wait("the API to answer", func() bool { status, _ := r.curl(a, "GET", "/v1/status"); return status == 200 })
 	var st member.Status
-	_, body := r.curl(a, "GET", "/v1/status")
-	if err := json.Unmarshal([]byte(body), &st); err != nil || st.State != "ACTIVE" || st.Policy.Revision != 2 {
-		t.Errorf("status: %v, %+v", err, st)
-	}
+	r.Wait("the status, with the policy in force", func() bool { // had is told of it last
+		_, body := r.curl(a, "GET", "/v1/status")
+		return json.Unmarshal([]byte(body), &st) == nil && st.State == "ACTIVE" && st.Policy.Revision == 2
+	})
 	for _, path := range []string{"/v1/events", "/v1/changes", "/v1/sync", "/v1/node", "/v1/interfaces", "/v1/hardware", "/v1/license", "/v1/connections/count", "/v1/policy", "/v1/services"} {
 		r.want(200, "", a, "GET", path)
 	}
