@@ -99,7 +99,8 @@ func (m *Machine) compose(iface int) wire.Beat {
 
 // echo is whom this member hears: the newest heartbeat of each, by whichever interface it came, for what goes out by one may be the only way to somebody who
 // hears the sender no longer. After them come boots that have not proved themselves: the one heard on this interface, or else the one
-// heard last on any. One of a member that is silent otherwise takes its place, so that there is always room.
+// heard last on any. One of a member that is silent otherwise takes its place, so that there is room for it; beside members that are heard it may be a
+// recording, and has what room is left.
 func (m *Machine) echo(iface int) []wire.Heard {
 	start := len(m.told)
 	for _, p := range m.others {
@@ -108,7 +109,7 @@ func (m *Machine) echo(iface int) []wire.Heard {
 		}
 	}
 	for _, p := range m.others {
-		if h := m.newcomer(p, iface); h != nil {
+		if h := m.newcomer(p, iface); h != nil && len(m.told)-start < wire.MaxHeard {
 			m.told = append(m.told, *h)
 		}
 	}
