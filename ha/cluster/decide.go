@@ -218,9 +218,20 @@ func (m *Machine) decideInit(h *peer) {
 	if m.now < m.listenUntil {
 		return
 	}
+	if !m.prolonged && slices.ContainsFunc(m.others, m.unproven) {
+		m.prolonged, m.listenUntil = true, m.now.Add(m.cfg.Timing.Dead)
+		m.reason = "a member speaks that has not proved yet that it hears this one"
+		return
+	}
 	m.vacant = m.now
 	m.rest("no active member was heard while listening")
 	m.decideResting(nil)
+}
+
+// unproven reports whether a peer that is silent otherwise speaks just now with a boot that has not proved itself: the network may have come back this
+// moment. A recording does the same, so nobody waits for it twice.
+func (m *Machine) unproven(p *peer) bool {
+	return !p.alive && p.mayProve(p.newcomer.Nonce) && m.now.Sub(p.newcomerAt) < 2*m.cfg.Timing.Beat
 }
 
 func (m *Machine) decideResting(h *peer) {

@@ -59,3 +59,28 @@ func TestEchoFits(t *testing.T) {
 	}
 	check(200)
 }
+
+// TestHeardTooLateToProve: a boot that speaks in the last moment of listening, and has not proved itself, puts the end of it off, but once; then the role
+// is taken with a term above the one it has said.
+func TestHeardTooLateToProve(t *testing.T) {
+	m := machine(t, testConfig())
+	tm := m.cfg.Timing
+	last := Instant(tm.Silence - tm.Beat)
+	m.Step(0, Tick{})
+	for now, seq := Instant(0), uint64(1); now < Instant(2*tm.Silence) && !m.active(); now, seq = max(m.Deadline(), now+1), seq+1 {
+		switch {
+		case now >= last.Add(tm.Beat+tm.Dead+3*tm.Beat): // long enough for the bid of one that is alone
+			t.Fatalf("%v: %v, %s", time.Duration(now), m.state, m.reason)
+		case now >= last:
+			hear(m, now, seq, func(b *wire.Beat) { b.Term, b.Heard = 41, nil })
+		default:
+			m.Step(now, Tick{})
+		}
+		if m.active() && now < Instant(tm.Silence+tm.Dead) {
+			t.Fatalf("the role was taken at %v, a boot had no time to prove itself", time.Duration(now))
+		}
+	}
+	if !m.active() || m.term != 42 {
+		t.Errorf("state %v with term %d, want the role with term 42", m.state, m.term)
+	}
+}

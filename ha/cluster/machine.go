@@ -23,11 +23,14 @@ type Machine struct {
 	slot     int
 	nextBeat Instant
 
-	// listenUntil ends INIT: before it the member only listens.
+	// listenUntil ends INIT: before it the member only listens. It is put off once (prolonged) for boots that had no time to prove themselves.
 	listenUntil Instant
+	prolonged   bool
 	// tookAt is when this member took the role last, tookTerm with which term.
 	tookAt   Instant
 	tookTerm uint64
+	// heardTerm is the highest term in any authentic heartbeat, of a boot that we believe in or not: somebody had the role with it.
+	heardTerm uint64
 	// lastHold is when our newest holder's beat was handed out; the lease runs from there.
 	lastHold Instant
 	// vacant is since when nobody alive holds the role, Never while somebody does.
@@ -285,7 +288,7 @@ func (m *Machine) enter(s wire.State, why string) {
 
 // take opens the gate: the order travels in the first beats. Whoever takes the role does so with a term above every term it has seen.
 func (m *Machine) take(why string) {
-	m.term++
+	m.term = max(m.term, m.heardTerm) + 1
 	previous := m.lastHolder
 	m.lastHolder = m.cfg.Self
 	m.lastHold, m.tookAt, m.tookTerm, m.vacant = m.now, m.now, m.term, Never

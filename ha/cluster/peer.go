@@ -184,7 +184,8 @@ func (m *Machine) fresh(iface int, p *peer, b *wire.Beat) bool {
 		return false
 	}
 	if !m.echoed(p, b) {
-		// Echo it, so that it can prove itself; until then nothing it says counts.
+		// Echo it, so that it can prove itself; until then nothing it says counts, but its term: even a recording shows one that was used.
+		m.heardTerm = max(m.heardTerm, b.Term)
 		h := &p.heard[iface]
 		h.nonce, h.seq = b.Nonce, b.Seq
 		p.newcomer, p.newcomerAt = wire.Heard{Member: p.id, Nonce: b.Nonce, Seq: b.Seq}, m.now

@@ -45,7 +45,7 @@ var mutations = []mutation{
 		"it takes the role back beside its successor"},
 	{"no listening after the start", machineGo, "listenUntil: now.Add(cfg.Timing.Silence)", "listenUntil: now",
 		"every restart makes two actives"},
-	{"term not incremented", machineGo, "m.term++\n", "", "two holders with one term"},
+	{"term not incremented", machineGo, "max(m.term, m.heardTerm) + 1\n", "max(m.term, m.heardTerm)\n", "two holders with one term"},
 	{"term not written down", machineGo, "m.emit(KeepTerm(m.term)) // before it is used\n", "",
 		"terms are used again after a restart"},
 	{"term of others not adopted", peerGo, "if b.Term > m.term {", "if false {", "a successor with an older term than its predecessor"},
