@@ -348,7 +348,7 @@ func (m *Machine) decideWitness() {
 
 // chosen is the member that the last holder gave the role to, 0 if it did not say, or if somebody has had the role since: its term has come here.
 func (m *Machine) chosen() uint8 {
-	if p := m.peers[m.lastHolder]; m.lastHolder != 0 && p != nil && p.alive && p.view.Has(wire.Yielding) && p.view.Term >= m.term {
+	if p := m.peers[m.lastHolder]; m.lastHolder != 0 && p != nil && p.alive && p.view.Has(wire.Yielding) && p.namedAt >= m.term {
 		return p.view.Successor
 	}
 	return 0

@@ -114,7 +114,8 @@ var mutations = []mutation{
 	{"sleeper by any term", clocksGo, "m.tookTerm > p.view.Term", "m.term > p.view.Term", "two actives raise their terms past each other"},
 	{"silent heir forgotten", echoGo, "!o.alive && o.lastOn >= 0", "false && o.lastOn >= 0", "a path that works one way makes two actives"},
 	{"vacancy counted from an older one", peerGo, "m.vacant = m.now // the role has been vacant since now only", "", "a member out of sync takes the role past one in sync"},
-	{"a naming outlives somebody else's tenure", decideGo, " && p.view.Term >= m.term {", " {", "a member takes the role that it was given long ago, beside the one that has it now"},
+	{"a naming outlives somebody else's tenure", decideGo, " && p.namedAt >= m.term {", " {", "a member takes the role that it was given long ago, beside the one that has it now"},
+	{"a naming as young as its namer's term", decideGo, "p.namedAt >= m.term {", "p.view.Term >= m.term {", "a member out of sync takes the role past one in sync"},
 	{"votes for a successor out of sync while quiet", decideGo, "demotion/weightInterface && m.willing() {", "demotion/weightInterface && m.mayTake() {", "a member out of sync takes the role past one in sync"},
 	{"higher term not announced", peerGo, "m.announceAgain()\n\t\t\t// A member that starts", "// A member that starts", "switches point at a member that died in a contest"},
 }
