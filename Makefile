@@ -68,6 +68,13 @@ test-image: need-box image ## The disk image in QEMU with OVMF: first boot, upgr
 	@test -f $(KEYS)/PK.auth || $(GO) run ./tools/sign -keys $(KEYS) keygen
 	$(GO) test ./tools/lab/box -run '$(or $(T),.)' -v -timeout 60m -image $(abspath $(BUILD)/disk) -cache $(abspath $(BUILD)/cache) -keys $(abspath $(KEYS))
 
+test-flowtable: need-box ## The tests that need flowtables, on Debian's kernel in QEMU: the rules, the lockdown, the gate (KERNEL= another unpacked kernel package)
+	@mkdir -p $(BUILD)/kerneltest
+	@set -e; for p in firmware/ruleset:TestFast firmware/gatewayd:TestLockdownEndsFlows ha/gate:TestShutGateHoldsFlows; do \
+		CGO_ENABLED=0 $(GO) test -c -o $(BUILD)/kerneltest/test ./$${p%%:*}; \
+		tools/kerneltest/kerneltest.sh $(or $(KERNEL),$(lastword $(sort $(filter-out %.deb,$(wildcard $(BUILD)/cache/linux-image-*))))) $(BUILD)/kerneltest/test -test.v -test.run "$${p##*:}"; \
+	done
+
 test-hardware: need-hardware pieces ## Lamps, buttons, buzzer, temperature, power-fail, watchdog on a machine of QEMU (T=regexp chooses)
 	$(GO) test ./hal/halvm -run '$(or $(T),.)' -v -timeout 30m -image $(abspath $(BUILD)/image)
 
@@ -106,4 +113,4 @@ need-%:
 clean: ## Remove everything that was built
 	rm -rf $(BUILD)
 
-.PHONY: help demo console stop image pieces kernel check-kernel bench-boot keys test test-boot test-image test-powercut test-hardware test-hardware-arm64 check board-check unit vm scenarios fuzz bench-failover bench-sync bench-ruleset sim mutations clean
+.PHONY: help demo console stop image pieces kernel check-kernel bench-boot keys test test-boot test-image test-flowtable test-powercut test-hardware test-hardware-arm64 check board-check unit vm scenarios fuzz bench-failover bench-sync bench-ruleset sim mutations clean

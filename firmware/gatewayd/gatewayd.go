@@ -41,6 +41,7 @@ type daemon struct {
 	node     *node.Node       // in force; nil until there was a good file
 	rules    *ruleset.Ruleset // that belong to node
 	closed   bool             // rules are in
+	slow     bool             // without their flowtable, by a lockdown
 	status   api.NodeStatus
 	monitors monitors
 	ctx      context.Context // of Run: the monitors live as long
@@ -50,6 +51,8 @@ type daemon struct {
 
 	reloading sync.Mutex // held by whoever reads the node file and starts or ends policies
 	started   bool       // the node file was read once
+
+	slowFault string // why the flowtable is not as it should be
 }
 
 // Run serves until ctx ends. It leaves the network as it is then: traffic goes on while gatewayd is restarted.

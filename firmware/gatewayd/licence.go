@@ -20,6 +20,7 @@ import (
 	"github.com/twinkeep/twinkeep/firmware/license/lockdown"
 	"github.com/twinkeep/twinkeep/firmware/license/store"
 	"github.com/twinkeep/twinkeep/firmware/node"
+	"github.com/twinkeep/twinkeep/firmware/ruleset"
 	"github.com/twinkeep/twinkeep/ha/member"
 	"github.com/twinkeep/twinkeep/init/supervise"
 )
@@ -259,6 +260,40 @@ func (d *daemon) judge() {
 		}
 	}
 	d.licence.judge(d.world(), management, ports)
+	d.keepFast()
+}
+
+// keepFast keeps the flowtable out in lockdown, and puts it back after that: its connections pass no filter but those of the ingress hook, and the gate stands only
+// before the shared MAC. New ones do not get in, because the table of the lockdown comes first. d.mu is held.
+func (d *daemon) keepFast() {
+	var err error
+	if d.licence.locks() {
+		var was bool
+		if was, err = ruleset.EndFast(); was && err == nil {
+			d.slow = true
+			d.Log.Print("lockdown: the flowtable is taken out")
+		}
+	} else if d.slow && d.rules != nil && d.closed {
+		if err = d.rules.Apply(); err == nil {
+			d.slow = false
+			d.Log.Print("the lockdown is over: the flowtable is back")
+		}
+	}
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	if text != d.slowFault && text != "" {
+		d.Log.Print(text)
+	}
+	d.slowFault = text
+}
+
+// locks reports whether the lockdown table is meant to be in.
+func (l *licensing) locks() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.verdict.State == license.Lockdown
 }
 
 // keepJudging judges every second until ctx ends: time passes, and not every change is told.
