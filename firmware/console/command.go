@@ -16,6 +16,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/twinkeep/twinkeep/firmware/api"
+	"github.com/twinkeep/twinkeep/firmware/upgrade/esp"
 )
 
 // DefaultRun is where a member has its sockets.
@@ -35,7 +36,8 @@ type Options struct {
 	Operator string
 	// Idle is how long the interactive console waits for a command; 0: 30 minutes for an Operator, for ever on a serial line.
 	Idle    time.Duration
-	Secrets Secrets // nil: the TPM and the vault of this device
+	Secrets Secrets   // nil: the TPM and the vault of this device
+	Slots   esp.Place // where the images are; the zero value is this box
 	// Audit is told what an operator does that changes something; may be nil.
 	Audit func(text string)
 }

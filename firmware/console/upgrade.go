@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"github.com/twinkeep/twinkeep/firmware/api"
 	"github.com/twinkeep/twinkeep/firmware/upgrade"
@@ -53,7 +55,7 @@ func (s *session) upgradeStatus() *cobra.Command {
 	return &cobra.Command{
 		Use: "status", Short: "Show both slots, what runs and what boots next, and the upgrade of the cluster", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			sys, err := esp.Open()
+			sys, err := s.Slots.Open()
 			if err != nil {
 				return err
 			}
@@ -121,16 +123,21 @@ func (s *session) upgradeInstall() *cobra.Command {
 	var force, stay bool
 	cmd := &cobra.Command{
 		Use: "install file|url|oci-reference", Short: "Write an upgrade file into the idle slot and restart into it on trial", Args: cobra.ExactArgs(1),
-		Example: "  upgrade install /data/twinkeep.twk\n  upgrade install https://example.net/twinkeep.twk\n  upgrade install oci://manager.example.net/firmware/twinkeep:v2\n  upgrade install /dev/sdb   (the file written to a stick with dd)",
+		Example: "  upgrade install /data/twinkeep.twk\n  upgrade install https://example.net/twinkeep.twk\n  upgrade install oci://manager.example.net/firmware/twinkeep:v2\n  upgrade install /dev/sdb   (the file written to a stick with dd)\n  ssh admin@10.1.0.2 upgrade install - < twinkeep.twk",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			sys, err := esp.Open()
+			if err := s.pipes(cmd, args[0]); err != nil {
+				return err
+			}
+			sys, err := s.Slots.Open()
 			if err != nil {
 				return err
 			}
 			defer sys.Close()
-			src, err := source.Open(cmd.Context(), args[0], source.Options{ConfigDir: defaultConfig, Board: sys.Box.Release.Board})
-			if err != nil {
-				return err
+			src := source.Stream(cmd.InOrStdin())
+			if args[0] != pipe {
+				if src, err = source.Open(cmd.Context(), args[0], source.Options{ConfigDir: defaultConfig, Board: sys.Box.Release.Board}); err != nil {
+					return err
+				}
 			}
 			defer src.Close()
 			c, err := sys.Install(src, force, s.progress(cmd))
@@ -153,6 +160,21 @@ func (s *session) upgradeInstall() *cobra.Command {
 	cmd.Flags().BoolVar(&force, "force", false, "also install an image that is older than the running one")
 	cmd.Flags().BoolVar(&stay, "no-reboot", false, "do not restart now")
 	return cmd
+}
+
+// pipe is the name of standard input.
+const pipe = "-"
+
+// pipes refuses to read an image from where an operator types.
+func (s *session) pipes(cmd *cobra.Command, name string) error {
+	if name != pipe {
+		return nil
+	}
+	f, ok := cmd.InOrStdin().(*os.File)
+	if s.interactive || ok && term.IsTerminal(int(f.Fd())) {
+		return &api.Error{Message: "an upgrade file is not typed", Hint: "from a workstation: ssh admin@ADDRESS upgrade install - < twinkeep.twk"}
+	}
+	return nil
 }
 
 // progress prints how far a long write is, at most five times a second.
@@ -201,7 +223,7 @@ func (s *session) upgradeRollback() *cobra.Command {
 					return errors.New("nothing was done")
 				}
 			}
-			sys, err := esp.Open()
+			sys, err := s.Slots.Open()
 			if err != nil {
 				return err
 			}
