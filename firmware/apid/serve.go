@@ -40,6 +40,8 @@ func (k *keeper) serve(w http.ResponseWriter, r *http.Request, to route) {
 	case fault != nil:
 	case to.socket == "":
 		fault = &api.Error{Status: http.StatusNotFound, Message: fmt.Sprintf("%.20s %.200s is not part of this API", r.Method, r.URL.Path), Hint: "docs/api.md has the list"}
+	case r.ContentLength > maxBody:
+		fault = tooLarge(maxBody)
 	case to.role == Admin && who.Role != Admin:
 		fault = &api.Error{Status: http.StatusForbidden, Message: fmt.Sprintf("the token %s may only read", who.Name), Hint: "make one with: api token create NAME --role admin"}
 	}
@@ -94,6 +96,10 @@ func (k *keeper) admit(r *http.Request, source netip.Addr) (Token, *api.Error) {
 	return who, nil
 }
 
+func tooLarge(limit int64) *api.Error {
+	return &api.Error{Status: http.StatusRequestEntityTooLarge, Message: fmt.Sprintf("a request carries at most %d bytes", limit)}
+}
+
 // archive writes the archive of techsupport, one at a time.
 func (k *keeper) archive() http.Handler {
 	var one sync.Mutex
@@ -130,7 +136,7 @@ func (k *keeper) daemon(socket string) http.Handler {
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
 			var large *http.MaxBytesError
 			if errors.As(err, &large) {
-				api.Reply(w, nil, &api.Error{Status: http.StatusRequestEntityTooLarge, Message: fmt.Sprintf("a request carries at most %d bytes", large.Limit)})
+				api.Reply(w, nil, tooLarge(large.Limit))
 				return
 			}
 			api.Reply(w, nil, &api.Error{Status: http.StatusBadGateway, Message: "the daemon that knows does not answer: " + err.Error(), Hint: "on the console: log"})

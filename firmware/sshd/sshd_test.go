@@ -24,7 +24,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/twinkeep/twinkeep/firmware/api"
+	"github.com/twinkeep/twinkeep/firmware/console"
 	"github.com/twinkeep/twinkeep/firmware/login"
+	"github.com/twinkeep/twinkeep/firmware/upgrade/esp"
+	"github.com/twinkeep/twinkeep/firmware/upgrade/esp/esptest"
 )
 
 const password = "correct horse"
@@ -86,6 +89,14 @@ func fakeConsole(args []string) int {
 	case "stay":
 		fmt.Println(os.Getpid())
 		time.Sleep(time.Minute)
+	case upgradeLine: // what the product runs, with a folder for the slots
+		run, _ := flag("run")
+		err := console.Command(context.Background(), line, console.Options{Run: run, Operator: operator, Slots: esp.Place{Root: filepath.Join(run, "slots")}})
+		if err != nil {
+			console.PrintError(os.Stderr, err)
+			return 1
+		}
+		return 0
 	case "env":
 		fmt.Println(strings.Join(os.Environ(), " "))
 		return 0
@@ -273,6 +284,39 @@ func TestCommands(t *testing.T) {
 	}
 	if out, err := s.Output("env"); err != nil || strings.Contains(string(out), "TWINKEEP") || strings.Contains(string(out), "LD_PRELOAD") {
 		t.Errorf("environment %q, %v", out, err)
+	}
+}
+
+const upgradeLine = "upgrade install - --no-reboot"
+
+// TestUpgrade: an upgrade file of some MB comes through the connection; one that is cut off changes nothing.
+func TestUpgrade(t *testing.T) {
+	b := newBox(t)
+	b.setPassword()
+	slots := esptest.New(t, filepath.Join(b.run, "slots"), esptest.Release(100))
+	c := b.login()
+	file := esptest.Bundle(t, esptest.Release(101), 8<<20)
+	install := func(in io.Reader) (out, progress string, err error) {
+		s := newSession(t, c)
+		var stderr bytes.Buffer
+		s.Stdin, s.Stderr = in, &stderr
+		text, err := s.Output(upgradeLine)
+		return string(text), stderr.String(), err
+	}
+	before := slots.List()
+	var exit *ssh.ExitError
+	if out, stderr, err := install(bytes.NewReader(file[:len(file)/2])); !errors.As(err, &exit) || exit.ExitStatus() != 1 || out != "" || !strings.Contains(stderr, "nothing has changed") {
+		t.Errorf("half a file: %q %q %v", out, stderr, err)
+	}
+	if after := slots.List(); after != before {
+		t.Errorf("half a file has changed the slots from\n%sto\n%s", before, after)
+	}
+	out, stderr, err := install(bytes.NewReader(file))
+	if err != nil || !strings.Contains(out, "slot B") || strings.Contains(out, "%") || !strings.Contains(stderr, "100%") {
+		t.Errorf("%q %q %v", out, stderr, err)
+	}
+	if r := slots.Start(); r.Revision != 101 {
+		t.Errorf("%v was started", r)
 	}
 }
 

@@ -29,6 +29,7 @@ const (
 	PathRecover   = "/v1/policy/recover"   // POST: go through the recovery order now
 	PathResume    = "/v1/policy/resume"    // POST: give up what never reached the peer
 	maxBundle     = artifact.MaxDocument + 2<<20
+	maxDrain      = 32 << 20
 	maxFileParam  = 100
 )
 
@@ -131,7 +132,9 @@ func (n *Node) serveInstall(w http.ResponseWriter, r *http.Request) {
 	case q.Has("revision") || q.Has("digest"):
 		req.Policy, err = n.stored(r)
 	default:
-		req.Policy, err = artifact.ReadBundle(io.LimitReader(r.Body, maxBundle))
+		if req.Policy, err = artifact.ReadBundle(io.LimitReader(r.Body, maxBundle)); err != nil {
+			io.Copy(io.Discard, io.LimitReader(r.Body, maxDrain)) // whoever still sends hears why only when he has sent it all
+		}
 	}
 	if err != nil {
 		refuse(w, http.StatusBadRequest, err)
