@@ -133,13 +133,17 @@ func (k *keeper) daemon(socket string) http.Handler {
 		},
 		FlushInterval: -1, // the journal is followed
 		ErrorLog:      silent,
-		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
+		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			var large *http.MaxBytesError
 			if errors.As(err, &large) {
 				api.Reply(w, nil, tooLarge(large.Limit))
 				return
 			}
-			api.Reply(w, nil, &api.Error{Status: http.StatusBadGateway, Message: "the daemon that knows does not answer: " + err.Error(), Hint: "on the console: log"})
+			hint := "on the console: log"
+			if r.Method != http.MethodGet {
+				hint = "it is not known whether the order was carried out: look before you repeat it"
+			}
+			api.Reply(w, nil, &api.Error{Status: http.StatusBadGateway, Message: "the daemon that knows does not answer: " + err.Error(), Hint: hint})
 		},
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -41,10 +42,16 @@ func (o Options) call(ctx context.Context, method, path string, body []byte) ([]
 	}
 	resp, err := client.Do(req)
 	if err != nil {
+		if dial, ok := errors.AsType[*net.OpError](err); (!ok || dial.Op != "dial") && method != http.MethodGet {
+			return nil, unanswered(socket, err)
+		}
 		return nil, fmt.Errorf("no answer on %s: %w: is this a gateway, and is gatewayd running?", socket, err)
 	}
 	defer resp.Body.Close()
 	data, err := io.ReadAll(io.LimitReader(resp.Body, maxFile))
+	if err != nil && method != http.MethodGet {
+		err = unanswered(socket, err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -56,6 +63,11 @@ func (o Options) call(ctx context.Context, method, path string, body []byte) ([]
 		return nil, e
 	}
 	return data, nil
+}
+
+// unanswered is about an order that the member has heard and may have carried out, or may yet.
+func unanswered(socket string, err error) error {
+	return fmt.Errorf("the answer on %s was lost: %w: it is not known what became of the order; policy status shows what is in force", socket, err)
 }
 
 func (o Options) status(ctx context.Context) (s install.Status, err error) {
