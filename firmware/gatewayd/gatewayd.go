@@ -47,6 +47,7 @@ type daemon struct {
 	disabled disabled
 	licence  *licensing
 	policies atomic.Pointer[policies] // nil on a box that runs by its node file alone
+	captures atomic.Int32             // that run
 
 	reloading sync.Mutex // held by whoever reads the node file and starts or ends policies
 	started   bool       // the node file was read once

@@ -31,6 +31,7 @@ import (
 //	GET  /v1/hardware             api.Hardware
 //	GET  /v1/connections?limit=N&proto=P&…   api.Connections; see api.ConnectionFilter
 //	GET  /v1/connections/count    api.ConnectionCount
+//	GET  /v1/capture?interface=G1&filter=F&…   frames as they pass, as pcapng; see api.CaptureQuery
 func (d *daemon) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/node", func(w http.ResponseWriter, _ *http.Request) {
@@ -74,6 +75,7 @@ func (d *daemon) handler() http.Handler {
 		n, err := connectionCount()
 		api.Reply(w, n, err)
 	})
+	mux.HandleFunc("GET /v1/capture", d.serveCapture)
 	mux.HandleFunc(install.PathStatus, d.servePolicy)
 	mux.HandleFunc(install.PathStatus+"/", d.servePolicy)
 	mux.HandleFunc("/", api.NotFound)

@@ -17,7 +17,8 @@
 //	  and names such as tcpflags, tcp-syn, icmptype, icmp-echo
 //	not, and, or (! && ||), parentheses; "host A or B" and "port (80 or 443)" repeat what stands before
 //
-// As with tcpdump, and and or have the same precedence, left to right, and vlan moves what stands behind it by the length of a tag. Ports
+// As with tcpdump, and and or have the same precedence, left to right, and vlan moves what stands behind it by the length of a tag, so
+// it is "udp and not vlan", not the other way round. Ports
 // are looked for in first fragments only, and in IPv6 packets without extension headers.
 //
 // # What differs from tcpdump

@@ -57,6 +57,9 @@ var constants = map[string]uint32{
 	"icmp6-echoreply": 129, "icmp6-routersolicit": 133, "icmp6-routeradvert": 134, "icmp6-neighborsolicit": 135, "icmp6-neighboradvert": 136, "icmp6-redirect": 137,
 }
 
+// Summary tells in one sentence what can be compiled.
+const Summary = "filters are tcpdump's: [src|dst] host, net, port, portrange; ether host; tcp, udp, icmp, icmp6, arp, ip, ip6, vrrp, ip proto N; vlan [ID]; inbound, outbound; tcp[tcpflags] & tcp-syn != 0, len > 100; and, or, not, ( )"
+
 // absent are words of pcap-filter(7) that this package does not know, with what to write instead.
 var absent = map[string]string{
 	"protochain": "proto, which looks at the first header only", "gateway": "ether host MAC and not host ADDRESS", "mpls": "ether proto 0x8847", "pppoed": "ether proto 0x8863",

@@ -25,6 +25,7 @@ const (
 	byteOrder      = 0x1a2b3c4d
 	linkEthernet   = 1
 	optEnd         = 0
+	optComment     = 1
 	optHardware    = 2 // of a section
 	optApplication = 4
 	optName        = 2 // of an interface
@@ -74,6 +75,8 @@ type Packet struct {
 type Statistics struct {
 	Time              time.Time
 	Received, Dropped uint64 // Received counts those that were dropped, too
+	// Comment says why the capture has ended, if there is something to say.
+	Comment string
 }
 
 // Writer writes one capture.
@@ -133,6 +136,7 @@ func (p *Writer) Statistics(s Statistics) error {
 	p.begin(blockStatistics)
 	p.u32(0)
 	p.time(s.Time)
+	p.text(optComment, s.Comment)
 	p.option(optReceived, binary.LittleEndian.AppendUint64(nil, s.Received))
 	p.option(optDropped, binary.LittleEndian.AppendUint64(nil, s.Dropped))
 	p.option(optEnd, nil)
@@ -187,10 +191,14 @@ func (p *Writer) end() error {
 
 // Reader reads one capture.
 type Reader struct {
-	r     io.Reader
-	buf   []byte
-	began bool
+	r      io.Reader
+	buf    []byte
+	began  bool
+	offset int64
 }
+
+// Offset is where the last whole block ended, in bytes from the beginning.
+func (p *Reader) Offset() int64 { return p.offset }
 
 // NewReader reads from r, which should be buffered.
 func NewReader(r io.Reader) *Reader { return &Reader{r: r} }
@@ -248,6 +256,7 @@ func (p *Reader) block() (uint32, []byte, error) {
 	if binary.LittleEndian.Uint32(p.buf[n-4:]) != length {
 		return 0, nil, errFormat
 	}
+	p.offset += int64(length)
 	return kind, p.buf[:n-4], nil
 }
 
@@ -276,13 +285,12 @@ func parseStatistics(b []byte) (*Statistics, error) {
 	}
 	s := &Statistics{Time: parseTime(b[4:])}
 	err := eachOption(b[12:], func(code uint16, value []byte) {
-		if len(value) != 8 {
-			return
-		}
-		switch code {
-		case optReceived:
+		switch {
+		case code == optComment && len(value) <= maxText:
+			s.Comment = string(value)
+		case code == optReceived && len(value) == 8:
 			s.Received = binary.LittleEndian.Uint64(value)
-		case optDropped:
+		case code == optDropped && len(value) == 8:
 			s.Dropped = binary.LittleEndian.Uint64(value)
 		}
 	})

@@ -22,7 +22,7 @@ var (
 		{start.Add(time.Millisecond), Outbound, 1514, frame[:45]}, // cut, and padded by 3 bytes
 		{start.Add(2 * time.Millisecond), Unknown, len(frame), frame},
 	}
-	total = Statistics{Time: start.Add(time.Second), Received: 5, Dropped: 2}
+	total = Statistics{Time: start.Add(time.Second), Received: 5, Dropped: 2, Comment: "the interface is gone"}
 	what  = Description{"gw-a", "Twinkeep 1.0", "lan", "host 10.1.0.5", 96}
 )
 
@@ -60,7 +60,7 @@ func TestRoundTrip(t *testing.T) {
 		}
 	}
 	_, s, err := r.Next()
-	if err != nil || s == nil || s.Received != 5 || s.Dropped != 2 || !s.Time.Equal(total.Time) {
+	if err != nil || s == nil || s.Received != 5 || s.Dropped != 2 || s.Comment != total.Comment || r.Offset() != int64(len(capture(t))) || !s.Time.Equal(total.Time) {
 		t.Errorf("%+v %v", s, err)
 	}
 	if _, _, err := r.Next(); !errors.Is(err, io.EOF) {
