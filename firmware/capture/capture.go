@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"time"
 
 	"github.com/mdlayher/socket"
@@ -95,7 +96,7 @@ func (c *Capture) Close() error { return c.conn.Close() }
 var ErrGone = errors.New("the interface is gone")
 
 // Next gives the next frame, whose data is good until the next call. At the deadline it returns os.ErrDeadlineExceeded; the zero time means none. An
-// interface that goes down is waited for; one that is removed is ErrGone.
+// interface that goes down is waited for; one that is removed is ErrGone, at the deadline at the latest: the kernel tells of both as one.
 func (c *Capture) Next(deadline time.Time) (pcapng.Packet, error) {
 	if err := c.conn.SetReadDeadline(deadline); err != nil {
 		return pcapng.Packet{}, err
@@ -104,10 +105,9 @@ func (c *Capture) Next(deadline time.Time) (pcapng.Packet, error) {
 		// Room for a tag is left in front.
 		n, oobn, _, from, err := c.conn.Recvmsg(context.Background(), c.buf[tagLen:], c.oob, 0)
 		switch {
+		case (errors.Is(err, unix.ENETDOWN) || errors.Is(err, os.ErrDeadlineExceeded)) && c.gone():
+			return pcapng.Packet{}, ErrGone
 		case errors.Is(err, unix.ENETDOWN):
-			if c.gone() {
-				return pcapng.Packet{}, ErrGone
-			}
 			continue // the error is told once; when the interface is up again frames come
 		case errors.Is(err, unix.EINTR):
 			continue

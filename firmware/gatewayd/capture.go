@@ -161,6 +161,7 @@ func (s *captureStream) run() (err error) {
 	if err == nil {
 		err = s.flush()
 	}
+	s.tellAt = time.Now().Add(tellLosses)
 	comment := ""
 	for err == nil && comment == "" && (s.q.Count == 0 || s.frames < s.q.Count) && time.Now().Before(s.end) {
 		var k pcapng.Packet
@@ -197,11 +198,12 @@ func (s *captureStream) frame(k pcapng.Packet) error {
 
 // due is when something is to be done even without frames.
 func (s *captureStream) due() time.Time {
-	at := s.end
-	for _, t := range []time.Time{s.flushAt, s.tellAt} {
-		if !t.IsZero() && t.Before(at) {
-			at = t
-		}
+	at := s.tellAt
+	if s.end.Before(at) {
+		at = s.end
+	}
+	if !s.flushAt.IsZero() && s.flushAt.Before(at) {
+		at = s.flushAt
 	}
 	return at
 }
