@@ -29,6 +29,8 @@ import (
 //	POST /v1/license/contact      asks the licence server; api.Message
 //	*    /v1/policy…              package firmware/policy/install, on a box that runs by policies
 //	GET  /v1/hardware             api.Hardware
+//	GET  /v1/peers/{peer}/hardware   api.Hardware of another member, by name or ID; asked over peerapi
+//	GET  /v1/peers/{peer}/status     member.Status of another member
 //	GET  /v1/connections?limit=N&proto=P&…   api.Connections; see api.ConnectionFilter
 //	GET  /v1/connections/count    api.ConnectionCount
 func (d *daemon) handler() http.Handler {
@@ -74,6 +76,7 @@ func (d *daemon) handler() http.Handler {
 		n, err := connectionCount()
 		api.Reply(w, n, err)
 	})
+	d.handlePeers(mux)
 	mux.HandleFunc(install.PathStatus, d.servePolicy)
 	mux.HandleFunc(install.PathStatus+"/", d.servePolicy)
 	mux.HandleFunc("/", api.NotFound)
