@@ -29,8 +29,10 @@ import (
 //	POST /v1/license/contact      asks the licence server; api.Message
 //	*    /v1/policy…              package firmware/policy/install, on a box that runs by policies
 //	GET  /v1/hardware             api.Hardware
+//	GET  /v1/routes               api.RouteTable
 //	GET  /v1/peers/{peer}/hardware   api.Hardware of another member, by name or ID; asked over peerapi
 //	GET  /v1/peers/{peer}/status     member.Status of another member
+//	GET  /v1/peers/{peer}/routes     api.RouteTable of another member
 //	GET  /v1/connections?limit=N&proto=P&…   api.Connections; see api.ConnectionFilter
 //	GET  /v1/connections/count    api.ConnectionCount
 func (d *daemon) handler() http.Handler {
@@ -75,6 +77,10 @@ func (d *daemon) handler() http.Handler {
 	mux.HandleFunc("GET /v1/connections/count", func(w http.ResponseWriter, _ *http.Request) {
 		n, err := connectionCount()
 		api.Reply(w, n, err)
+	})
+	mux.HandleFunc("GET /v1/routes", func(w http.ResponseWriter, r *http.Request) {
+		t, err := d.routeTable(r.Context())
+		api.Reply(w, t, err)
 	})
 	d.handlePeers(mux)
 	mux.HandleFunc(install.PathStatus, d.servePolicy)

@@ -42,6 +42,7 @@ func questionList() []question {
 	return []question{
 		asked("hardware", func(d *daemon, _ *http.Request) (api.Hardware, error) { return hardware(d.inForce()), nil }),
 		asked("status", func(d *daemon, r *http.Request) (member.Status, error) { return d.monitors.client.HA(r.Context()) }),
+		asked("routes", func(d *daemon, r *http.Request) (api.RouteTable, error) { return d.routeTable(r.Context()) }),
 	}
 }
 
