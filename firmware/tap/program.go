@@ -16,8 +16,8 @@ import (
 type kind int
 
 const (
-	in        kind = iota // unicast frames for this member: to the shared MAC; or to the NIC's own, with a VIP in the packet
-	out                   // unicast frames of this member: from the shared MAC, or with a VIP in the packet
+	in        kind = iota // unicast frames for this member: to the shared MAC; or to the NIC's own, for a VIP
+	out                   // unicast frames of this member: from the shared MAC, or from a VIP
 	neighbour             // ARP, neighbour discovery and broadcasts of a VIP, both ways
 )
 
@@ -109,8 +109,11 @@ func classify(k kind, shared net.HardwareAddr, vips []netip.Addr) []bpf.Instruct
 		list                      []netip.Addr
 	}{{unix.ETH_P_IP, 26, 30, four}, {unix.ETH_P_ARP, 28, 38, four}, {unix.ETH_P_IPV6, 22, 38, six}} {
 		var block []bpf.Instruction
-		for _, offset := range []uint32{of.source, of.target} {
-			block = append(block, anyOf(offset, of.list)...)
+		if k != in {
+			block = append(block, anyOf(of.source, of.list)...)
+		}
+		if k != out {
+			block = append(block, anyOf(of.target, of.list)...)
 		}
 		add(bpf.LoadAbsolute{Off: offType, Size: 2}, bpf.JumpIf{Cond: bpf.JumpEqual, Val: of.etherType, SkipTrue: 1}, bpf.Jump{Skip: uint32(len(block))})
 		add(block...)

@@ -80,16 +80,16 @@ func TestPrograms(t *testing.T) {
 	}{
 		"through the cluster":                {frame(shared, host, ip, far4, far4, 0), []kind{in}},
 		"through it, IPv6":                   {frame(shared, host, ip6, far6, far6, 0), []kind{in}},
-		"to the VIP":                         {frame(shared, host, ip, far4, vip4, 0), []kind{in, out}},
-		"to the VIP, to the wrong MAC":       {frame(ownMAC, host, ip, far4, vip4, 0), []kind{in, out}},
-		"from the VIP by the own MAC":        {frame(host, ownMAC, ip, vip4, far4, 0), []kind{in, out}},
+		"to the VIP":                         {frame(shared, host, ip, far4, vip4, 0), []kind{in}},
+		"to the VIP, to the wrong MAC":       {frame(ownMAC, host, ip, far4, vip4, 0), []kind{in}},
+		"from the VIP by the own MAC":        {frame(host, ownMAC, ip, vip4, far4, 0), []kind{out}},
 		"from the shared MAC":                {frame(host, shared, ip, far4, far4, 0), []kind{out}},
-		"from the VIP, IPv6":                 {frame(host, ownMAC, ip6, vip6, far6, 0), []kind{in, out}},
-		"to the VIP, IPv6":                   {frame(host, ownMAC, ip6, far6, vip6, 0), []kind{in, out}},
-		"an echo request of IPv6":            {frame(shared, host, ip6, far6, vip6, 128), []kind{in, out}},
+		"from the VIP, IPv6":                 {frame(host, ownMAC, ip6, vip6, far6, 0), []kind{out}},
+		"to the VIP, IPv6":                   {frame(host, ownMAC, ip6, far6, vip6, 0), []kind{in}},
+		"an echo request of IPv6":            {frame(shared, host, ip6, far6, vip6, 128), []kind{in}},
 		"a neighbour solicitation":           {frame(shared, host, ip6, far6, vip6, 135), []kind{neighbour}},
 		"a router solicitation":              {frame(shared, host, ip6, far6, vip6, 133), []kind{neighbour}},
-		"ICMPv6 behind neighbour discovery":  {frame(shared, host, ip6, far6, vip6, 138), []kind{in, out}},
+		"ICMPv6 behind neighbour discovery":  {frame(shared, host, ip6, far6, vip6, 138), []kind{in}},
 		"who has the VIP":                    {frame(all, host, arp, far4, vip4, 0), []kind{neighbour}},
 		"the VIP is at":                      {frame(all, shared, arp, vip4, vip4, 0), []kind{neighbour}},
 		"who has another address":            {frame(all, host, arp, far4, far4, 0), nil},
@@ -119,7 +119,7 @@ func TestManyAddresses(t *testing.T) {
 		list = append(list, b)
 	}
 	for name, f := range map[string][]byte{
-		"IPv4": frame(ownMAC, host, 0x0800, far4, a, 0), "IPv6": frame(ownMAC, host, 0x86dd, far6, b, 0), "first": frame(ownMAC, host, 0x86dd, list[max4], far6, 0),
+		"IPv4": frame(ownMAC, host, 0x0800, far4, a, 0), "IPv6": frame(ownMAC, host, 0x86dd, far6, b, 0), "first": frame(ownMAC, host, 0x86dd, far6, list[max4], 0),
 	} {
 		if got := takes(t, f, list...); !slices.Contains(got, in) {
 			t.Errorf("%s: the frame is not counted: %v", name, got)
