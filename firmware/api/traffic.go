@@ -49,11 +49,13 @@ type Traffic struct {
 
 // RoleChange is a change of the member that holds the role.
 type RoleChange struct {
-	Ago    member.Duration `json:"ago"`
-	From   uint8           `json:"from"` // who had the role before, 0: nobody
-	To     uint8           `json:"to"`
-	Term   uint64          `json:"term"`
-	Before *Volume         `json:"before,omitempty"` // of this member, up to the change; nil when it was not recorded
+	Ago      member.Duration `json:"ago"`
+	From     uint8           `json:"from"` // who had the role before
+	FromName string          `json:"from_name"`
+	To       uint8           `json:"to"`
+	ToName   string          `json:"to_name"`
+	Term     uint64          `json:"term"`
+	Before   *Volume         `json:"before,omitempty"` // of this member, up to the change; nil when it was not recorded
 }
 
 // DefaultOver is the time over which traffic is shown when none is given, MaxOver how far it is remembered.

@@ -43,7 +43,7 @@ type VerifyStep struct {
 // Times of a verification.
 const (
 	DefaultWatch = 5 * time.Second
-	MaxWatch     = 2 * time.Minute
+	MaxWatch     = 10 * time.Minute
 )
 
 // MemberEvidence is what one member says of itself for a verification.

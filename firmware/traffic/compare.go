@@ -6,13 +6,12 @@ import (
 	"time"
 
 	"github.com/twinkeep/twinkeep/firmware/api"
-	"github.com/twinkeep/twinkeep/ha/member"
 )
 
 // What a comparison goes by.
 const (
 	// enough is the time after a failover that says something.
-	enough = 4 * time.Second
+	enough = 3 * time.Second
 	// resembles is the share of the volume before that is expected at least.
 	resembles = 0.5
 	// silent is the share of one interface below which it counts as having gone silent.
@@ -71,7 +70,7 @@ func (r *Recorder) Compare(now, over time.Duration, asked Asked, names func(uint
 		return out
 	}
 	last := r.changes[len(r.changes)-1]
-	shown := last.shown(now)
+	shown := last.shown(now, names)
 	shown.Before = nil
 	out.Change = &shown
 	out.After = *r.newest(now, max(now-over, last.at+settle)).at(now)
@@ -98,7 +97,7 @@ func (r *Recorder) Compare(now, over time.Duration, asked Asked, names func(uint
 		out.Next = "compare with what your monitoring has of it"
 		return out
 	}
-	before, after := total(out.Before), total(&out.After)
+	before, after := Total(out.Before), Total(&out.After)
 	out.PacketRatio, out.ByteRatio = ratio(before.Packets, after.Packets), ratio(before.Bytes, after.Bytes)
 	if !out.Holds {
 		out.Text = fmt.Sprintf("this member has not the role: %s before, %s now", Words(before), Words(after))
@@ -138,8 +137,8 @@ func judge(c *api.TrafficComparison, before, after api.Rate) {
 	c.Result, c.Text = api.VerifyOK, said
 }
 
-// total is what came in for the cluster on all interfaces.
-func total(v *api.Volume) (sum api.Rate) {
+// Total is what came in for the cluster on all interfaces.
+func Total(v *api.Volume) (sum api.Rate) {
 	for _, f := range v.Interfaces {
 		sum.Packets += f.Cluster.Packets
 		sum.Bytes += f.Cluster.Bytes
@@ -179,6 +178,3 @@ func Bytes(n float64) string {
 	}
 	return fmt.Sprintf("%.1f %s", n, units[i])
 }
-
-// Age is a time ago for people.
-func Age(d member.Duration) string { return time.Duration(d).Round(time.Second).String() }

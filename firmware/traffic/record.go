@@ -200,18 +200,20 @@ func (v *volume) at(now time.Duration) *api.Volume {
 	return &out
 }
 
-func (c change) shown(now time.Duration) api.RoleChange {
-	return api.RoleChange{Ago: member.Duration(now - c.at), From: c.from, To: c.to, Term: c.term, Before: c.own.at(now)}
+func (c change) shown(now time.Duration, names func(uint8) string) api.RoleChange {
+	return api.RoleChange{
+		Ago: member.Duration(now - c.at), From: c.from, FromName: names(c.from), To: c.to, ToName: names(c.to), Term: c.term, Before: c.own.at(now),
+	}
 }
 
 // Traffic is what this member says of its volume over the newest time.
-func (r *Recorder) Traffic(now, over time.Duration) api.Traffic {
+func (r *Recorder) Traffic(now, over time.Duration, names func(uint8) string) api.Traffic {
 	out := api.Traffic{Member: r.name, Volume: *r.newest(now, now-over).at(now), Changes: []api.RoleChange{}}
 	if len(r.samples) > 0 {
 		out.Recorded = member.Duration(now - r.samples[0].At)
 	}
 	for _, c := range r.changes {
-		out.Changes = append(out.Changes, c.shown(now))
+		out.Changes = append(out.Changes, c.shown(now, names))
 	}
 	return out
 }
