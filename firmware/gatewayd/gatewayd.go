@@ -49,6 +49,7 @@ type daemon struct {
 	policies atomic.Pointer[policies] // nil on a box that runs by its node file alone
 	peering  *peering
 	ways     ways // to the other members
+	traffic  recording
 
 	reloading sync.Mutex // held by whoever reads the node file and starts or ends policies
 	started   bool       // the node file was read once
@@ -85,6 +86,7 @@ func Run(ctx context.Context, opts Options) error {
 	watching.Go(func() { d.keepJudging(ctx) })
 	watching.Go(func() { d.keepContact(ctx) })
 	watching.Go(func() { d.watch(ctx) })
+	watching.Go(func() { d.recordTraffic(ctx) })
 	watching.Go(func() { d.report(ctx) })
 	watching.Go(func() {
 		secrets.Watch(ctx, func(err error) { d.Log.Printf("what was changed in %s is not kept: %v", d.ConfigDir, err) })

@@ -43,6 +43,20 @@ func questionList() []question {
 		asked("hardware", func(d *daemon, _ *http.Request) (api.Hardware, error) { return hardware(d.inForce()), nil }),
 		asked("status", func(d *daemon, r *http.Request) (member.Status, error) { return d.monitors.client.HA(r.Context()) }),
 		asked("routes", func(d *daemon, r *http.Request) (api.RouteTable, error) { return d.routeTable(r.Context()) }),
+		asked("traffic", func(d *daemon, r *http.Request) (api.Traffic, error) {
+			over, err := overOf(r)
+			if err != nil {
+				return api.Traffic{}, err
+			}
+			return d.volume(over)
+		}),
+		asked("evidence", func(d *daemon, r *http.Request) (api.MemberEvidence, error) {
+			watch, err := watchOf(r, spell+minWatch)
+			if err != nil {
+				return api.MemberEvidence{}, err
+			}
+			return d.evidence(r.Context(), watch), nil
+		}),
 	}
 }
 
@@ -88,6 +102,9 @@ func asPeerError(err error) error {
 // handlePeers serves the same questions here: GET /v1/peers/{peer}/{question} asks a peer, by name or ID.
 func (d *daemon) handlePeers(mux *http.ServeMux) {
 	for _, q := range questionList() {
+		if q.name == "evidence" {
+			continue // it takes its time: GET /v1/verify
+		}
 		mux.HandleFunc("GET /v1/peers/{peer}/"+q.name, func(w http.ResponseWriter, r *http.Request) {
 			v := q.made()
 			id, err := d.peerNamed(r.Context(), r.PathValue("peer"))

@@ -54,6 +54,9 @@ type Input struct {
 // Master is the owner of the routes that follow the role of a cluster.
 func Master(cluster string) string { return cluster + "-master" }
 
+// NameOf is the name of a member that has none.
+func NameOf(id uint8) string { return fmt.Sprintf("member %d", id) }
+
 // Self is the name of the member that a node is of.
 func Self(n *node.Node) string {
 	if c := n.Cluster; c != nil {
