@@ -32,8 +32,10 @@ func (j *judge) traffic(s *step) {
 	}
 	j.each(s, "frames", func(o *Member, master bool) {
 		var passed uint64
+		blind := false
 		for _, f := range o.Frames {
 			if f.Error != "" {
+				blind = true
 				s.doubt("ifstat on "+o.Name, "%s %s could not be watched: %s", o.Name, f.Interface, f.Error)
 				continue
 			}
@@ -44,7 +46,7 @@ func (j *judge) traffic(s *step) {
 			}
 		}
 		switch {
-		case !master:
+		case !master || blind:
 		case passed == 0 && s.Result != api.VerifyFailed:
 			j.idle(s, o)
 		case j.Spells > 1:
