@@ -56,6 +56,6 @@ func writeRoutes(w io.Writer, t api.RouteTable) {
 		}
 	})
 	if t.Left > 0 {
-		fmt.Fprintf(w, "\n%s more\n", plural(t.Left, "route"))
+		fmt.Fprintf(w, "\n%s not listed\n", plural(t.Left, "further route"))
 	}
 }

@@ -50,6 +50,8 @@ type daemon struct {
 	peering  *peering
 	ways     ways // to the other members
 	traffic  recording
+	// verifying counts the verifications that run.
+	verifying atomic.Int32
 
 	reloading sync.Mutex // held by whoever reads the node file and starts or ends policies
 	started   bool       // the node file was read once

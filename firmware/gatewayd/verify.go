@@ -22,6 +22,8 @@ const (
 	// spell is the longest watch of one question; longer ones are several.
 	spell    = 10 * time.Second
 	minWatch = time.Second
+	// maxVerify is how many verifications run at once.
+	maxVerify = 4
 )
 
 // evidence is what this member says of itself, after it has watched its VIPs for a time.
@@ -151,6 +153,12 @@ func (d *daemon) serveVerify(w http.ResponseWriter, r *http.Request) {
 		api.Reply(w, nil, err)
 		return
 	}
+	if d.verifying.Add(1) > maxVerify {
+		d.verifying.Add(-1)
+		api.Reply(w, nil, &api.Error{Status: http.StatusTooManyRequests, Message: "the cluster is being verified by others already", Hint: "wait until they have their answers"})
+		return
+	}
+	defer d.verifying.Add(-1)
 	v, err := d.verify(r.Context(), watch)
 	api.Reply(w, v, err)
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
+	"net"
 	"os/exec"
 	"strings"
 	"testing"
@@ -208,4 +210,96 @@ func TestVerifyFails(t *testing.T) {
 	steps = verified(t, p.B, api.VerifyFailed)
 	wantStep(t, steps["traffic"], api.VerifyFailed, "the switch still sends frames for the VIPs to gw-a")
 	t.Log(steps["traffic"], steps["volume"])
+}
+
+// TestRoutesFollowTheRole: at no time are the routes of the cluster available at two members, and they are at the new one when it
+// serves.
+func TestRoutesFollowTheRole(t *testing.T) {
+	p := started(t)
+	done := make(chan struct{})
+	var left, came time.Time
+	go func() {
+		defer close(done)
+		for end := time.Now().Add(20 * time.Second); came.IsZero() && time.Now().Before(end); {
+			b, all := available(t, p.B) // first: what it has, the other has lost by now
+			a, _ := available(t, p.A)
+			if a < all && left.IsZero() {
+				left = time.Now()
+			}
+			if b == all {
+				came = time.Now()
+			}
+			if a > 0 && b > 0 {
+				t.Errorf("%d routes are available at gw-a and %d at gw-b", a, b)
+			}
+		}
+	}()
+	time.Sleep(100 * time.Millisecond)
+	began := time.Now()
+	operate(t, p.A, true, "cluster", "failover")
+	<-done
+	if left.IsZero() || came.IsZero() {
+		t.Fatalf("left gw-a: %v, came to gw-b: %v", !left.IsZero(), !came.IsZero())
+	}
+	t.Logf("seen %v and %v after the command began", left.Sub(began).Round(time.Millisecond), came.Sub(began).Round(time.Millisecond))
+}
+
+// TestVerifyWithPolicy: a pair that runs by a policy; and what goes the fast path is counted, too.
+func TestVerifyWithPolicy(t *testing.T) {
+	p := installed(t)
+	if out := p.A.NS.Run("nft", "list", "flowtables"); !strings.Contains(out, "twinkeep") {
+		t.Logf("this kernel has no flowtables: %s", out)
+	}
+	var ln net.Listener
+	p.ServerNS.Try(func() (err error) { ln, err = net.Listen("tcp4", pair.Server+":8080"); return err })
+	defer ln.Close()
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				io.Copy(io.Discard, c)
+				c.Close()
+			}()
+		}
+	}()
+	var conn net.Conn
+	p.ClientNS.Try(func() (err error) { conn, err = net.DialTimeout("tcp4", pair.Server+":8080", 5*time.Second); return err })
+	defer conn.Close()
+	const rate = 1 << 20 // bytes a second, in small pieces
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for t := time.NewTicker(10 * time.Millisecond); ; {
+			select {
+			case <-stop:
+				t.Stop()
+				return
+			case <-t.C:
+				conn.Write(make([]byte, rate/100))
+			}
+		}
+	}()
+	defer func() { close(stop); <-stopped }()
+	counted(p.Pair, p.A)
+	steps := verified(t, p.A, api.VerifyOK)
+	wantStep(t, steps["virtual route table"], api.VerifyOK, "10.1.0.3 (gw-b), 192.0.2.3 (gw-b)")
+	v, err := api.NewClient(p.A.Run()).Traffic(t.Context(), 6*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range v.Volume.Interfaces {
+		if f.Interface == "lan" && (f.Cluster.Bytes < 0.8*rate || f.Cluster.Bytes > 2*rate) {
+			t.Errorf("%.0f bytes/s counted of %d", f.Cluster.Bytes, rate)
+		}
+	}
+	t.Logf("%+v", v.Volume)
+	operate(t, p.A, true, "cluster", "failover")
+	p.WaitStates("STANDBY", "ACTIVE")
+	counted(p.Pair, p.B)
+	wantStep(t, verified(t, p.A, api.VerifyOK)["volume"], api.VerifyOK, "gw-b now, against gw-a")
+	p.A.Kill() // the policy knows its addresses
+	wantStep(t, verified(t, p.B, api.VerifyUnknown)["virtual route table"], api.VerifyUnknown, "false, as it must be: 10.1.0.2 (gw-a), 192.0.2.2 (gw-a)")
 }
