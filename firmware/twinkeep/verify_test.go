@@ -266,7 +266,10 @@ func TestVerifyWithPolicy(t *testing.T) {
 		}
 	}()
 	var conn net.Conn
-	p.ClientNS.Try(func() (err error) { conn, err = net.DialTimeout("tcp4", pair.Server+":8080", 5*time.Second); return err })
+	p.ClientNS.Try(func() (err error) {
+		conn, err = net.DialTimeout("tcp4", pair.Server+":8080", 5*time.Second)
+		return err
+	})
 	defer conn.Close()
 	const rate = 1 << 20 // bytes a second, in small pieces
 	stop, stopped := make(chan struct{}), make(chan struct{})
