@@ -23,7 +23,7 @@ const (
 )
 
 // serveCapture writes frames of an interface as they pass: what users of this gateway send and receive. It is for the console, which logs
-// who asked; the API over the network has no such request (docs/decisions/0087-sniff.md).
+// who asked; the API over the network has no such request (docs/decisions/0093-sniff.md).
 func (d *daemon) serveCapture(w http.ResponseWriter, r *http.Request) {
 	q, err := api.ParseCaptureQuery(r.URL.Query())
 	if err != nil {
