@@ -13,8 +13,8 @@ import (
 // looking are the commands that only show something. All others are logged, with who gave them.
 var looking = []string{
 	"help", "exit", "version", "ha", "cluster", "cluster state", "cluster interfaces", "cluster device", "cluster device list", "cluster interface", "cluster lock",
-	"cluster explain", "cluster failovers", "cluster events", "cluster priority", "ifstat", "interface", "license", "hardware",
-	"board", "board list", "board show", "board check", "board schema", "conn", "conn diff", "sync", "log",
+	"cluster explain", "cluster verify", "cluster failovers", "cluster events", "cluster priority", "ifstat", "interface", "license", "hardware",
+	"board", "board list", "board show", "board check", "board schema", "conn", "conn diff", "sync", "routes", "traffic", "traffic compare", "log",
 	"upgrade", "upgrade status", "secureboot", "secureboot status", "tpm", "tpm status", "policy", "policy status", "policy history", "policy file", "policy unsynced",
 	"policy check", "policy diff", "policy explain", "policy rules", "policy schema", "node", "node show", "node check", "service", "service list",
 	"ssh", "ssh status", "ssh key", "ssh key list", "api", "api status", "api certificate", "api token", "api token list", "techsupport",

@@ -31,6 +31,8 @@ var parts = []part{
 	{"sync.json", api.StatesyncdSocket, "/v1/status"},
 	{"hardware.json", api.GatewaydSocket, "/v1/hardware"},
 	{"interfaces.json", api.GatewaydSocket, "/v1/interfaces"},
+	{"routes.json", api.GatewaydSocket, "/v1/routes"},
+	{"traffic.json", api.GatewaydSocket, "/v1/traffic?over=1m"},
 	{"node.json", api.GatewaydSocket, "/v1/node"},
 	{"node.yaml", api.GatewaydSocket, "/v1/node/file"},
 	{"policy.json", api.GatewaydSocket, "/v1/policy"},
