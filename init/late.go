@@ -27,12 +27,13 @@ func (m *machine) late() error {
 	return m.openWatchdog()
 }
 
-// openWatchdog uses the first watchdog that is there, after trying the drivers
+// openWatchdog uses the watchdog that is there, after trying the drivers
 // that the board file names.
 func (m *machine) openWatchdog() error {
+	class := os.DirFS("/sys/class/watchdog")
 	if m.board != nil {
 		for _, driver := range m.board.Watchdog {
-			if _, err := os.Stat(watchdog.Path); !errors.Is(err, fs.ErrNotExist) {
+			if _, err := os.Stat(watchdog.Find(class)); !errors.Is(err, fs.ErrNotExist) {
 				break
 			}
 			if err := m.loader.Load(driver); err != nil {
@@ -40,7 +41,7 @@ func (m *machine) openWatchdog() error {
 			}
 		}
 	}
-	w, err := watchdog.Open(watchdog.Path, watchdogTimeout)
+	w, err := watchdog.Open(watchdog.Find(class), watchdogTimeout)
 	if err != nil {
 		m.note("watchdog: %v", err)
 		return nil

@@ -304,9 +304,10 @@ func (m *Machine) passedOver(p *peer) bool {
 	return p != nil && p.candidate() && !p.view.Has(wire.InSync) && m.betterPrepared(p.id, p.view.Demotion)
 }
 
-// betterPrepared reports whether a member other than one of the given demotion could take the role in sync, and is as fit: this one, or one it hears.
+// betterPrepared reports whether a member other than one of the given demotion could take the role in sync, and is as fit: this one, or one it hears. One that is
+// quiet for a moment counts, as the others count it; its vote would bind it for longer than that.
 func (m *Machine) betterPrepared(than uint8, demotion uint16) bool {
-	if than != m.cfg.Self && m.state == wire.Standby && m.inSync && m.demotion()/weightInterface <= demotion/weightInterface && m.mayTake() {
+	if than != m.cfg.Self && m.state == wire.Standby && m.inSync && m.demotion()/weightInterface <= demotion/weightInterface && m.willing() {
 		return true
 	}
 	return slices.ContainsFunc(m.others, func(p *peer) bool {
@@ -315,9 +316,12 @@ func (m *Machine) betterPrepared(than uint8, demotion uint16) bool {
 }
 
 // mayTake reports whether nothing of its own keeps this member from taking the role.
-func (m *Machine) mayTake() bool {
+func (m *Machine) mayTake() bool { return m.now >= m.quietUntil && m.willing() }
+
+// willing reports whether nothing but a moment of quiet keeps this member from taking the role.
+func (m *Machine) willing() bool {
 	// Its peers must have heard that it yields no longer: an active one that it does not hear steps down then (unheard).
-	return m.now >= m.yieldUntil.Add(2*m.cfg.Timing.Beat) && m.now >= m.quietUntil && !m.lockdown() &&
+	return m.now >= m.yieldUntil.Add(2*m.cfg.Timing.Beat) && !m.lockdown() &&
 		m.beats() // without a heartbeat to hold it open, no gate can be open
 }
 
@@ -342,9 +346,9 @@ func (m *Machine) decideWitness() {
 	}
 }
 
-// chosen is the member that the last holder gave the role to, 0 if it did not say.
+// chosen is the member that the last holder gave the role to, 0 if it did not say, or if somebody has had the role since: its term has come here.
 func (m *Machine) chosen() uint8 {
-	if p := m.peers[m.lastHolder]; m.lastHolder != 0 && p != nil && p.alive && p.view.Has(wire.Yielding) {
+	if p := m.peers[m.lastHolder]; m.lastHolder != 0 && p != nil && p.alive && p.view.Has(wire.Yielding) && p.namedAt >= m.term {
 		return p.view.Successor
 	}
 	return 0

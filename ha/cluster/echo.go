@@ -181,7 +181,7 @@ func (m *Machine) handedOver() bool {
 	switch {
 	case p == nil:
 		return false
-	case p.alive && p.view.Has(wire.Yielding) && p.view.Successor == m.cfg.Self:
+	case m.chosen() == m.cfg.Self:
 		return true
 	case p.alive && !p.view.Has(wire.Yielding), !p.alive && !p.left():
 		return false

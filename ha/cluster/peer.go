@@ -17,6 +17,8 @@ type peer struct {
 	// orderly is set when its last farewell was its own decision.
 	orderly bool
 	view    wire.Beat // the newest accepted heartbeat, without whom it hears
+	// namedAt is the term with which it has named the successor that its heartbeats tell. The term they tell themselves grows with what it hears.
+	namedAt uint64
 
 	lastHeard Instant
 	lastOn    int // index of the interface it was last heard on, -1 if never
@@ -120,6 +122,9 @@ func (m *Machine) receive(iface int, b *wire.Beat) {
 	}
 	if p.view.Has(wire.Holder) || b.Has(wire.Holder) {
 		m.holderKnown = false
+	}
+	if b.Has(wire.Yielding) && (!p.alive || !p.view.Has(wire.Yielding) || p.view.Successor != b.Successor) {
+		p.namedAt = b.Term
 	}
 	p.view = *b
 	p.view.Heard, p.view.Extension = nil, nil // their memory may be used again

@@ -40,7 +40,7 @@ var mutations = []mutation{
 	{"own sleep taken for silence of peers", machineGo, "p.lastHeard, p.steady = min(m.now, p.lastHeard.Add(gap)), m.now", "p.steady = m.now",
 		"a standby that slept buries a living active member"},
 	{"sleep of a standby not noticed", machineGo, "if gap <= t.Lease {", "if true {", "a standby that slept takes the role from a living member"},
-	{"quiet time ignored", decideGo, " && m.now >= m.quietUntil", "", "a member takes the role before it knows who has it"},
+	{"quiet time ignored", decideGo, "m.now >= m.quietUntil && m.willing()", "m.willing()", "a member takes the role before it knows who has it"},
 	{"no listening after a lost role", machineGo, "m.listenUntil = m.now.Add(m.cfg.Timing.Dead + m.cfg.Timing.Beat)\n\tm.quietUntil = m.listenUntil", "m.listenUntil = m.now",
 		"it takes the role back beside its successor"},
 	{"no listening after the start", machineGo, "listenUntil: now.Add(cfg.Timing.Silence)", "listenUntil: now",
@@ -114,6 +114,9 @@ var mutations = []mutation{
 	{"sleeper by any term", clocksGo, "m.tookTerm > p.view.Term", "m.term > p.view.Term", "two actives raise their terms past each other"},
 	{"silent heir forgotten", echoGo, "!o.alive && o.lastOn >= 0", "false && o.lastOn >= 0", "a path that works one way makes two actives"},
 	{"vacancy counted from an older one", peerGo, "m.vacant = m.now // the role has been vacant since now only", "", "a member out of sync takes the role past one in sync"},
+	{"a naming outlives somebody else's tenure", decideGo, " && p.namedAt >= m.term {", " {", "a member takes the role that it was given long ago, beside the one that has it now"},
+	{"a naming as young as its namer's term", decideGo, "p.namedAt >= m.term {", "p.view.Term >= m.term {", "a member out of sync takes the role past one in sync"},
+	{"votes for a successor out of sync while quiet", decideGo, "demotion/weightInterface && m.willing() {", "demotion/weightInterface && m.mayTake() {", "a member out of sync takes the role past one in sync"},
 	{"higher term not announced", peerGo, "m.announceAgain()\n\t\t\t// A member that starts", "// A member that starts", "switches point at a member that died in a contest"},
 }
 

@@ -8,18 +8,41 @@
 package watchdog
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// Path is the first watchdog of the machine.
-const Path = "/dev/watchdog0"
+// software is how the kernel's timer without hardware calls itself (drivers/watchdog/softdog.c). It does not survive a kernel that stands still.
+const software = "Software Watchdog"
+
+// Find returns the watchdog of the machine: the first that is a device, else the first. class is /sys/class/watchdog; if it names none, the path is
+// /dev/watchdog0, which [Open] finds absent then.
+func Find(class fs.FS) string {
+	first := ""
+	names, _ := fs.Glob(class, "watchdog*")
+	slices.SortFunc(names, func(a, b string) int { return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b)) }) // 10 after 9
+	for _, name := range names {
+		identity, _ := fs.ReadFile(class, name+"/identity") // absent without CONFIG_WATCHDOG_SYSFS
+		if strings.TrimSpace(string(identity)) != software {
+			return "/dev/" + name
+		}
+		if first == "" {
+			first = name
+		}
+	}
+	if first == "" {
+		first = "watchdog0"
+	}
+	return "/dev/" + first
+}
 
 // ErrAbsent says that the machine has no watchdog, or that no driver for it is loaded.
 var ErrAbsent = errors.New("no watchdog device: the machine has none, or its driver is not loaded")

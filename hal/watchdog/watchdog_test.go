@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -205,4 +206,29 @@ func TestHardware(t *testing.T) {
 		t.Fatal(err)
 	}
 	time.Sleep(2 * timeout)
+}
+
+func TestFind(t *testing.T) {
+	for _, c := range []struct {
+		name, want string
+		identities map[string]string
+	}{
+		{"none", "/dev/watchdog0", nil},
+		{"one", "/dev/watchdog0", map[string]string{"watchdog0": "iTCO_wdt"}},
+		{"software only", "/dev/watchdog0", map[string]string{"watchdog0": software}},
+		{"software came first", "/dev/watchdog1", map[string]string{"watchdog0": software, "watchdog1": "iTCO_wdt"}},
+		{"two devices", "/dev/watchdog9", map[string]string{"watchdog10": "iTCO_wdt", "watchdog9": "i6300ESB timer", "watchdog2": software}},
+		{"it does not say", "/dev/watchdog1", map[string]string{"watchdog0": software, "watchdog1": ""}},
+	} {
+		class := fstest.MapFS{}
+		for name, identity := range c.identities {
+			class[name+"/dev"] = &fstest.MapFile{Data: []byte("252:0\n")}
+			if identity != "" {
+				class[name+"/identity"] = &fstest.MapFile{Data: []byte(identity + "\n")}
+			}
+		}
+		if got := Find(class); got != c.want {
+			t.Errorf("%s: %s, want %s", c.name, got, c.want)
+		}
+	}
 }

@@ -1,6 +1,7 @@
 package data
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -69,27 +70,60 @@ func findDrive(sys, dev string) string {
 		if err != nil {
 			continue
 		}
-		boot := make([]byte, 512)
-		_, err = io.ReadFull(f, boot)
+		found := label(f)
 		f.Close()
-		if err == nil && label(boot) == DriveLabel {
+		if found == DriveLabel {
 			return device
 		}
 	}
 	return ""
 }
 
-// label is the volume label in the boot sector of a FAT file system, "" for
-// anything else. FAT32 has it at 71, FAT12 and FAT16 at 43.
-func label(boot []byte) string {
-	if len(boot) < 512 || boot[510] != 0x55 || boot[511] != 0xaa {
+// noName is the label in the boot sector of a file system whose label is in the root directory only.
+const noName = "NO NAME"
+
+// label is the volume label of a FAT file system, "" for anything else. It is in the boot sector: FAT32 has it at 71, FAT12 and FAT16 at 43. Windows
+// leaves "NO NAME" there and writes the label into the root directory only (Microsoft's FAT32 specification, volume ID entries).
+func label(r io.ReaderAt) string {
+	boot := make([]byte, 512)
+	if _, err := r.ReadAt(boot, 0); err != nil || boot[510] != 0x55 || boot[511] != 0xaa {
 		return ""
 	}
+	var text string
 	switch {
 	case string(boot[82:87]) == "FAT32":
-		return strings.TrimRight(string(boot[71:82]), " ")
+		text = string(boot[71:82])
 	case string(boot[54:57]) == "FAT":
-		return strings.TrimRight(string(boot[43:54]), " ")
+		text = string(boot[43:54])
+	default:
+		return ""
+	}
+	if text = strings.TrimRight(text, " "); text == noName {
+		return rootLabel(r, boot)
+	}
+	return text
+}
+
+// rootLabel is the volume label in the first cluster of the root directory, where formatting puts it; "" without one.
+func rootLabel(r io.ReaderAt, boot []byte) string {
+	le := binary.LittleEndian
+	sector, reserved, fats := int64(le.Uint16(boot[11:])), int64(le.Uint16(boot[14:])), int64(boot[16])
+	begin, size := (reserved+fats*int64(le.Uint16(boot[22:])))*sector, int64(le.Uint16(boot[17:]))*32
+	if size == 0 { // FAT32: the root directory is a chain of clusters
+		cluster := int64(boot[13])
+		begin = (reserved + fats*int64(le.Uint32(boot[36:])) + (int64(le.Uint32(boot[44:]))-2)*cluster) * sector
+		size = cluster * sector
+	}
+	dir := make([]byte, min(max(size, 0), 64<<10))
+	n, _ := r.ReadAt(dir, max(begin, 0))
+	for ; n >= 32; n, dir = n-32, dir[32:] {
+		const volumeID, longName = 0x08, 0x0f
+		switch attr := dir[11] & 0x3f; {
+		case dir[0] == 0:
+			return ""
+		case dir[0] != 0xe5 && attr != longName && attr&volumeID != 0:
+			return strings.TrimRight(string(dir[:11]), " ")
+		}
 	}
 	return ""
 }

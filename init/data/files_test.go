@@ -2,6 +2,7 @@ package data
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"math/rand/v2"
 	"os"
@@ -145,20 +146,61 @@ func TestPartitionFile(t *testing.T) {
 	}
 }
 
+// windows is a FAT file system as Windows leaves it, with the label in the root directory only.
+func windows(fat32 bool) []byte {
+	b := make([]byte, 64<<10)
+	le := binary.LittleEndian
+	le.PutUint16(b[11:], 512)
+	b[13], b[16] = 2, 2 // sectors of a cluster, FATs
+	le.PutUint16(b[14:], 4)
+	root := (4 + 2*3) * 512
+	if fat32 {
+		le.PutUint32(b[36:], 3)
+		le.PutUint32(b[44:], 5) // the root directory begins in the fourth cluster
+		root += 3 * 2 * 512
+		copy(b[71:], "NO NAME    FAT32   ")
+	} else {
+		le.PutUint16(b[22:], 3)
+		le.PutUint16(b[17:], 64)
+		copy(b[43:], "NO NAME    FAT16   ")
+	}
+	b[510], b[511] = 0x55, 0xaa
+	entry := func(i int, name string, attr byte) {
+		copy(b[root+32*i:], name)
+		b[root+32*i+11] = attr
+	}
+	entry(0, "\xe5LDNAME    ", 0x08) // removed
+	entry(1, "An.o.d.e...", 0x0f)    // part of a long name
+	entry(2, "NODE    YAM", 0x20)
+	entry(3, "TWKCONFIG  ", 0x08)
+	return b
+}
+
+func FuzzLabel(f *testing.F) {
+	f.Add(windows(true))
+	f.Add(windows(false)[:6000])
+	f.Fuzz(func(t *testing.T, b []byte) { label(bytes.NewReader(b)) })
+}
+
 func TestLabel(t *testing.T) {
 	fat32, fat16 := make([]byte, 512), make([]byte, 512)
 	copy(fat32[71:], "TWKCONFIG  FAT32   ")
 	copy(fat16[43:], "TWKCONFIG  FAT16   ")
 	for _, b := range [][]byte{fat32, fat16} {
-		if label(b) != "" {
+		if label(bytes.NewReader(b)) != "" {
 			t.Error("a sector without its signature is taken for FAT")
 		}
 		b[510], b[511] = 0x55, 0xaa
-		if got := label(b); got != DriveLabel {
+		if got := label(bytes.NewReader(b)); got != DriveLabel {
 			t.Errorf("label %q", got)
 		}
 	}
-	if label(nil) != "" || label(append(make([]byte, 510), 0x55, 0xaa)) != "" {
+	for _, fat32 := range []bool{false, true} {
+		if got := label(bytes.NewReader(windows(fat32))); got != DriveLabel {
+			t.Errorf("FAT32 %v, label in the root directory: %q", fat32, got)
+		}
+	}
+	if label(bytes.NewReader(nil)) != "" || label(bytes.NewReader(append(make([]byte, 510), 0x55, 0xaa))) != "" {
 		t.Error("anything is taken for FAT")
 	}
 	dev, sys := t.TempDir(), t.TempDir()

@@ -374,10 +374,13 @@ func (o Options) install(cmd *cobra.Command, q url.Values, body []byte) error {
 	if err := o.show(cmd, r, func(w io.Writer) { writeReport(w, r) }); err != nil {
 		return err
 	}
-	if !r.Installed {
-		return fmt.Errorf("nothing was changed")
+	switch {
+	case r.Installed:
+		return nil
+	case r.Open():
+		return fmt.Errorf("it is decided, and no member runs it yet: policy status shows when they do")
 	}
-	return nil
+	return fmt.Errorf("nothing was changed")
 }
 
 func writeReport(w io.Writer, r install.Report) {

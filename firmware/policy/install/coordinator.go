@@ -28,6 +28,8 @@ type Result struct {
 	Member uint8  `json:"member"`
 	State  State  `json:"state"`
 	Reason string `json:"reason,omitempty"`
+	// Prepared is set when the member has the policy on its disk and awaits the decision, or knows it.
+	Prepared bool `json:"prepared,omitempty"`
 }
 
 // State of a member in an install.
@@ -40,13 +42,16 @@ const (
 	Rejected    State = "rejected"            // it keeps the old policy and is not eligible while others run the new one
 	Busy        State = "busy"                // with another install, which may be over soon
 	Unreachable State = "unreachable"
+	Later       State = "switches later" // the install is decided, and the member was busy for too long
 )
 
 // Report is what an operator reads.
 type Report struct {
 	Transaction Transaction `json:"transaction"`
 	Installed   bool        `json:"installed"` // on one member at least
-	Members     []Result    `json:"members"`
+	// Decided is set from when no member may keep the old policy but by its own fault: one that has prepared and does not run the new one yet will.
+	Decided bool     `json:"decided,omitempty"`
+	Members []Result `json:"members"`
 }
 
 // Missed are the members that do not run the new policy.
@@ -58,6 +63,11 @@ func (r Report) Missed() []string {
 		}
 	}
 	return out
+}
+
+// Open reports whether a member that does not run the new policy yet will do so by itself.
+func (r Report) Open() bool {
+	return r.Decided && slices.ContainsFunc(r.Members, func(m Result) bool { return m.State == Later || m.State == Unreachable && m.Prepared })
 }
 
 // rejecting are the members that were asked and do not run it.
@@ -127,7 +137,7 @@ func (c *Coordinator) Prepared(member uint8, err error, state State) []Command {
 	if err == nil {
 		c.prepared = append(c.prepared, member)
 	} else {
-		c.results[member] = Result{member, state, err.Error()}
+		c.results[member] = Result{Member: member, State: state, Reason: err.Error()}
 	}
 	failed := len(c.results) > 0
 	switch {
@@ -161,7 +171,7 @@ func (c *Coordinator) each(s Step) (out []Command) {
 // Decided says whether the decision is on the disk.
 func (c *Coordinator) Decided(err error) []Command {
 	if err != nil {
-		c.results[c.tx.Coordinator] = Result{c.tx.Coordinator, Rejected, err.Error()}
+		c.results[c.tx.Coordinator] = Result{Member: c.tx.Coordinator, State: Rejected, Reason: err.Error()}
 		return c.each(DoAbort)
 	}
 	c.decided = true
@@ -176,16 +186,18 @@ func (c *Coordinator) Switched(member uint8, err error, state State) {
 	switch {
 	case err == nil:
 		c.results[member] = Result{Member: member, State: Installed}
-	case state != Unreachable:
-		c.results[member] = Result{member, state, err.Error()}
+	case state == Busy:
+		c.results[member] = Result{member, Later, err.Error() + "; it has prepared, and switches as soon as it can", true}
+	case state == Unreachable:
+		c.results[member] = Result{member, state, err.Error() + "; it had prepared, and learns the decision when it is back", true}
 	default:
-		c.results[member] = Result{member, state, err.Error() + "; it had prepared, and learns the decision when it is back"}
+		c.results[member] = Result{Member: member, State: state, Reason: err.Error()}
 	}
 }
 
 // Report is the result so far.
 func (c *Coordinator) Report() Report {
-	r := Report{Transaction: c.tx}
+	r := Report{Transaction: c.tx, Decided: c.decided}
 	for _, m := range c.tx.Members {
 		res, ok := c.results[m]
 		if !ok {

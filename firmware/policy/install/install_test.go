@@ -221,6 +221,47 @@ func TestMemberUnreachable(t *testing.T) {
 	}
 }
 
+// TestBusyWhenDecided: a coordinator that is busy for too long when it is to switch, as on a starved box, says that it will, and does; a switch that has begun
+// is carried through when nobody waits for it any more.
+func TestBusyWhenDecided(t *testing.T) {
+	c := newCluster(t, 1)
+	one := c.members[1]
+	c.install(1, newPolicy(t, 1, ""), nil)
+	a := newPolicy(t, 2, "")
+	tx := Transaction{ID: strings.Repeat("0a", 16), Policy: a.Ref(), Coordinator: 1, Members: c.ids, Operator: "anna"}
+	one.staged = a
+	m, _ := NewCoordinator(tx, false)
+	m.Prepared(1, one.prepare(t.Context(), tx), "")
+	if cmd := m.Decided(one.decide(t.Context(), tx.ID)); len(cmd) != 1 || cmd[0].Step != DoSwitch {
+		t.Fatal(cmd)
+	}
+	release, err := one.acquire(t.Context(), true, "its own recovery is under way")
+	if err != nil {
+		t.Fatal(err)
+	}
+	short, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	err = one.switchTo(short, tx.ID)
+	m.Switched(1, err, stateOf(err))
+	if r := m.Report(); r.Installed || !r.Open() || r.Members[0].State != Later || !strings.Contains(r.String(), "its own recovery is under way") {
+		t.Error(r)
+	}
+	release()
+	one.runs(1, "busy")
+
+	apply, waiting := one.Fetcher.Apply, func() {}
+	one.Fetcher.Apply = func(ctx context.Context, doc []byte) error {
+		waiting()
+		return errors.Join(ctx.Err(), apply(ctx, doc))
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	waiting = stop // nobody waits any more, in the middle of it
+	if err := one.Settle(ctx, true); err != nil {
+		t.Error(err)
+	}
+	one.runs(2, "decided")
+}
+
 func TestTwoOperators(t *testing.T) {
 	c := newCluster(t, 3)
 	c.install(1, newPolicy(t, 1, ""), nil)

@@ -181,7 +181,7 @@ func TestCoordinator(t *testing.T) {
 		}
 		c, open := NewCoordinator(tx, partial)
 		prepared, switched, aborted := map[uint8]bool{}, map[uint8]bool{}, map[uint8]bool{}
-		decided, first := false, true
+		decided, first, later, failed := false, true, false, 0
 		for len(open) > 0 {
 			if first && (len(open) != 1 || open[0] != Command{DoPrepare, members[0]}) {
 				t.Fatalf("round %d: it begins with %v", round, open)
@@ -210,7 +210,17 @@ func TestCoordinator(t *testing.T) {
 					t.Fatalf("round %d: switch of %d", round, cmd.Member)
 				}
 				switched[cmd.Member] = true
-				c.Switched(cmd.Member, nil, "")
+				switch rng.IntN(8) {
+				case 0:
+					c.Switched(cmd.Member, errors.New("no"), []State{Busy, Unreachable}[rng.IntN(2)])
+					later = true
+					failed++
+				case 1:
+					c.Switched(cmd.Member, errors.New("no"), Rejected)
+					failed++
+				default:
+					c.Switched(cmd.Member, nil, "")
+				}
 			case DoAbort:
 				if decided || !prepared[cmd.Member] {
 					t.Fatalf("round %d: abort of %d", round, cmd.Member)
@@ -224,7 +234,7 @@ func TestCoordinator(t *testing.T) {
 			}
 		}
 		r := c.Report()
-		if r.Installed != decided || len(r.Members) != len(members) || len(r.Missed()) != len(members)-len(switched) {
+		if r.Installed != (decided && failed < len(switched)) || r.Decided != decided || r.Open() != later || len(r.Members) != len(members) || len(r.Missed()) != len(members)-len(switched)+failed {
 			t.Fatalf("round %d: %v", round, r)
 		}
 		if decided {

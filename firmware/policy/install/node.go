@@ -248,6 +248,7 @@ func (n *Node) switchTo(ctx context.Context, id string) error {
 		return err
 	}
 	defer release()
+	ctx = context.WithoutCancel(ctx) // once begun it is carried through: half of it would leave the kernel with one policy and the disk with another
 	st := n.store().State()
 	r, before := recordOf(&st), st.Ref()
 	next, err := r.Switch(id, before, n.Now())
@@ -356,6 +357,7 @@ func (n *Node) rollBack(ctx context.Context, id, why string) error {
 		return err
 	}
 	defer release()
+	ctx = context.WithoutCancel(ctx) // once begun it is carried through: half of it would leave the kernel with one policy and the disk with another
 	st := n.store().State()
 	r := recordOf(&st)
 	next, err := r.RollBack(id)

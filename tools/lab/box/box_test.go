@@ -272,11 +272,11 @@ func spoil(l *life, from, to int) {
 
 func TestUpgrade(t *testing.T) {
 	l := newLife(t, first, false)
+	l.forwardSSH()
 	l.offer(Variant{Revision: 200, Cmdline: quick})
 	l.on()
 	l.ready()
-	l.must(l.Enter("upgrade install /dev/vdb"))
-	l.see(`is in slot B and boots next, on trial. This device restarts`)
+	l.upgradeBySSH()
 	l.see(`init: on trial: b`)
 	l.see(`the image in slot B is permanent now: test-200`)
 	l.runs("B", "good", 200)
@@ -409,20 +409,28 @@ func TestFactoryReset(t *testing.T) {
 	l.cut()
 }
 
+// drive puts in a stick with a configuration.
+func (l *life) drive(files map[string]string) {
+	l.Helper()
+	l.cfg.Second = filepath.Join(l.cfg.Dir, "drive")
+	commands := [][]string{{"mformat", "-C", "-i", l.cfg.Second, "-f", "1440", "-v", "TWKCONFIG", "::"}}
+	for name, text := range files {
+		file := filepath.Join(l.cfg.Dir, name)
+		l.must(os.WriteFile(file, []byte(text), 0o600))
+		commands = append(commands, []string{"mcopy", "-i", l.cfg.Second, file, "::" + name})
+	}
+	for _, args := range commands {
+		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
+			l.Fatalf("%v: %v\n%s", args, err, out)
+		}
+	}
+}
+
 func TestConfigDrive(t *testing.T) {
 	v := first
 	v.Files = nil
 	l := newLife(t, v, false)
-	l.cfg.Second = filepath.Join(l.cfg.Dir, "drive")
-	for _, args := range [][]string{
-		{"mformat", "-C", "-i", l.cfg.Second, "-f", "1440", "-v", "TWKCONFIG", "::"},
-		{"mcopy", "-i", l.cfg.Second, filepath.Join(l.cfg.Dir, "node.yaml"), "::node.yaml"},
-	} {
-		l.must(os.WriteFile(filepath.Join(l.cfg.Dir, "node.yaml"), []byte(node), 0o600))
-		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
-			t.Fatalf("%v: %v\n%s", args, err, out)
-		}
-	}
+	l.drive(map[string]string{"node.yaml": node})
 	l.on()
 	l.see(`the node file was taken from the drive /dev/vdb`)
 	l.ready()

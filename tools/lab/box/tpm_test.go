@@ -176,3 +176,36 @@ func TestTPMUnseal(t *testing.T) {
 	l.see(`First setup`)
 	off()
 }
+
+// TestTPMDrive: a drive that brings a node file and a recovery key. Without a TPM nothing of it is taken; with one the secrets never lie on the disk in the
+// clear, and the key that came with the drive opens them in another device.
+func TestTPMDrive(t *testing.T) {
+	const recovery = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+	l := newLife(t, Variant{Revision: 100, Cmdline: quick}, false)
+	l.drive(map[string]string{"node.yaml": node, "recovery": recovery + "\n"})
+	l.on()
+	l.see(`nothing was taken, for it asks to be sealed`)
+	l.see(`First setup`)
+	l.cut()
+
+	const cluster = "bGFiLWxhYi1sYWItbGFiLWxhYi1sYWItbGFiLWxhYiE="
+	off := l.with("chip")
+	l.see(`the node file was taken from the drive /dev/vdb`)
+	l.see(`role assumed`)
+	off()
+	l.clean(cluster, recovery)
+	l.cfg.Second = ""
+	off = l.with("chip")
+	l.see(`secrets: the secrets are open`)
+	l.see(`role assumed`)
+	off()
+	off = l.with("other")
+	l.see(`THE SECRETS ARE LOCKED: it was sealed by another TPM`)
+	l.see(`Recovery key: `)
+	l.must(l.Enter(recovery))
+	l.see(`sealed to this device as it is now. It restarts`)
+	l.see(`secrets: the secrets are open`)
+	l.see(`role assumed`)
+	off()
+	l.clean(cluster)
+}
