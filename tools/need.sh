@@ -8,7 +8,7 @@ case "${1:-}" in
 image) want="dpkg:dpkg xz:xz-utils mke2fs:e2fsprogs"; kernel=yes ;;
 kernel) want="dpkg:dpkg tar:tar xz:xz-utils zstd:zstd make:make gcc:gcc flex:flex bison:bison bc:bc perl:perl /usr/include/libelf.h:libelf-dev /usr/include/openssl/opensslv.h:libssl-dev"; kernel=yes ;;
 demo)  want="qemu-system-x86_64:qemu-system-x86" ;;
-test)  want="qemu-system-x86_64:qemu-system-x86 curl:curl ip:iproute2 nft:nftables ping:iputils-ping sysctl:procps tshark:tshark conntrack:conntrack ethtool:ethtool ssh:openssh-client swtpm:swtpm" ;;
+test)  want="qemu-system-x86_64:qemu-system-x86 curl:curl ip:iproute2 nft:nftables ping:iputils-ping sysctl:procps tshark:tshark tcpdump:tcpdump conntrack:conntrack ethtool:ethtool ssh:openssh-client swtpm:swtpm" ;;
 box)   want="qemu-system-x86_64:qemu-system-x86 /usr/share/OVMF/OVMF_CODE_4M.secboot.fd:ovmf mformat:mtools swtpm:swtpm" ;;
 tpm)   want="swtpm:swtpm" ;;
 hardware) want="qemu-system-x86_64:qemu-system-x86" ;;

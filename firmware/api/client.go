@@ -72,7 +72,12 @@ func (c *Client) explain(ctx context.Context, socket string, err error) error {
 
 // call sends a request with body as JSON, if any, and reads the answer into reply, if not nil.
 func (c *Client) call(ctx context.Context, socket, method, path string, body, reply any) error {
-	ctx, cancel := context.WithTimeout(ctx, Timeout)
+	return c.callFor(ctx, Timeout, socket, method, path, body, reply)
+}
+
+// callFor is call for what may take longer.
+func (c *Client) callFor(ctx context.Context, limit time.Duration, socket, method, path string, body, reply any) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	var data []byte
 	switch b := body.(type) {

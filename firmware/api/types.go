@@ -91,6 +91,7 @@ type Hardware struct {
 // NIC is a network card on the PCI tree.
 type NIC struct {
 	Device    string `json:"device"`
+	Interface string `json:"interface,omitempty"` // name in the configuration
 	Place     string `json:"place"`
 	Driver    string `json:"driver"`
 	MAC       string `json:"mac"`

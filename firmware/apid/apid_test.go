@@ -238,6 +238,9 @@ func TestRoutes(t *testing.T) {
 		to                                 string // path and query at the daemon
 	}{
 		{"GET", "/v1/status", read, me, here, 200, "/v1/status?"},
+		{"GET", "/v1/verify?for=9s", read, me, here, 200, "/v1/verify?for=9s"},
+		{"GET", "/v1/peers/gw-b/routes", read, me, here, 200, "/v1/peers/gw-b/routes?"},
+		{"GET", "/v1/peers/gw-b/evidence", read, me, here, 404, ""},
 		{"GET", "/v1/sync", read, me, here, 200, "/v1/status?"},
 		{"GET", "/v1/policy", admin, me, here, 200, "/v1/policy?"},
 		{"POST", "/v1/failover", admin, me, here, 200, "/v1/deactivate?operator=api%3Aadmin"},
@@ -320,7 +323,8 @@ func FuzzServe(f *testing.F) {
 				to = allowed.to
 			}
 			if d.last.Method == allowed.method || d.last.Method == "HEAD" && allowed.method == "GET" {
-				if d.last.URL.Path == to || strings.HasPrefix(to, "/v1/devices/") && strings.HasPrefix(d.last.URL.Path, "/v1/devices/") {
+				if d.last.URL.Path == to || strings.HasPrefix(to, "/v1/devices/") && strings.HasPrefix(d.last.URL.Path, "/v1/devices/") ||
+					strings.HasPrefix(to, "/v1/peers/") && strings.HasPrefix(d.last.URL.Path, "/v1/peers/") && strings.HasSuffix(d.last.URL.Path, to[strings.LastIndex(to, "/"):]) {
 					return
 				}
 			}

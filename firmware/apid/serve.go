@@ -110,7 +110,7 @@ func (k *keeper) archive() http.Handler {
 		}
 		defer one.Unlock()
 		w.Header().Set("Content-Type", "application/gzip")
-		if err := techsupport.Write(r.Context(), w, api.NewClient(k.RunDir), k.Version); err != nil {
+		if err := techsupport.Write(r.Context(), w, api.NewClient(k.RunDir), techsupport.Options{Version: k.Version}); err != nil {
 			panic(http.ErrAbortHandler) // the client must not take a part for the whole
 		}
 	})

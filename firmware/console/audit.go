@@ -13,15 +13,15 @@ import (
 // looking are the commands that only show something. All others are logged, with who gave them.
 var looking = []string{
 	"help", "exit", "version", "ha", "cluster", "cluster state", "cluster interfaces", "cluster device", "cluster device list", "cluster interface", "cluster lock",
-	"cluster explain", "cluster failovers", "cluster events", "cluster priority", "ifstat", "interface", "license", "hardware",
-	"board", "board list", "board show", "board check", "board schema", "conn", "conn diff", "sync", "log",
+	"cluster explain", "cluster verify", "cluster failovers", "cluster events", "cluster priority", "ifstat", "interface", "license", "hardware", "hardware diff",
+	"board", "board list", "board show", "board check", "board schema", "conn", "conn diff", "sync", "routes", "traffic", "traffic compare", "log",
 	"upgrade", "upgrade status", "secureboot", "secureboot status", "tpm", "tpm status", "policy", "policy status", "policy history", "policy file", "policy unsynced",
 	"policy check", "policy diff", "policy explain", "policy rules", "policy schema", "node", "node show", "node check", "service", "service list",
 	"ssh", "ssh status", "ssh key", "ssh key list", "api", "api status", "api certificate", "api token", "api token list", "techsupport",
 }
 
 // flagged are commands of looking that change something with one of these flags.
-var flagged = map[string][]string{"ha": {"activate", "deactivate"}}
+var flagged = map[string][]string{"ha": {"activate", "deactivate"}, "techsupport": {"usb"}}
 
 // maxAudit bounds what is logged of a line, in bytes.
 const maxAudit = 400

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"strings"
 	"time"
@@ -34,6 +35,8 @@ type Options struct {
 	Shell     []string // what the command shell runs; /bin/gosh or $SHELL when empty
 	// Operator is who has logged in over the network: no password is asked for, and there is no shell. Empty on a serial line.
 	Operator string
+	// Source is where the connection of an Operator comes from; zero on a serial line.
+	Source netip.AddrPort
 	// Idle is how long the interactive console waits for a command; 0: 30 minutes for an Operator, for ever on a serial line.
 	Idle    time.Duration
 	Secrets Secrets   // nil: the TPM and the vault of this device
@@ -107,7 +110,7 @@ func (s *session) root() *cobra.Command {
 	root.PersistentFlags().StringVar(&s.Run, "run", s.Run, "directory of the member's sockets")
 	root.PersistentFlags().BoolVar(&s.json, "json", false, "print the answer as JSON")
 	root.AddCommand(
-		s.haCommand(), s.clusterCommand(), s.ifstatCommand(), s.boardCommand(), s.hardwareCommand(), s.connCommand(), s.syncCommand(), s.logCommand(),
+		s.haCommand(), s.clusterCommand(), s.ifstatCommand(), s.boardCommand(), s.hardwareCommand(), s.connCommand(), s.syncCommand(), s.routesCommand(), s.trafficCommand(), s.logCommand(), s.sniffCommand(),
 		s.interfaceCommand(), s.licenseCommand(), s.nodeCommand(), s.policyCommand(), s.serviceCommand(), s.shellCommand(), s.rebootCommand(), s.shutdownCommand(), s.versionCommand(),
 		s.upgradeCommand(), s.secureBootCommand(), s.tpmCommand(), s.flashCommand(), s.factoryResetCommand(), s.setupCommand(), s.passwordCommand(), s.sshCommand(), s.apiCommand(), s.techsupportCommand(),
 	)

@@ -71,6 +71,7 @@ func newFakes(t *testing.T) *fakes {
 	gw.HandleFunc("GET /v1/node", func(w http.ResponseWriter, _ *http.Request) { api.Reply(w, f.node, nil) })
 	gw.HandleFunc("GET /v1/node/file", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, f.file) })
 	gw.HandleFunc("GET /v1/interfaces", func(w http.ResponseWriter, _ *http.Request) { api.Reply(w, interfaceList(), nil) })
+	gw.HandleFunc("GET /v1/capture", f.serveCapture)
 	gw.HandleFunc("GET /v1/license", func(w http.ResponseWriter, _ *http.Request) { api.Reply(w, f.licence, nil) })
 	gw.HandleFunc("PUT /v1/license", func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)

@@ -116,7 +116,7 @@ func (s *session) clusterCommand() *cobra.Command {
 			func(c *api.Client, ctx context.Context) (member.Status, error) { return c.HA(ctx) }, writeClusterInterfaces),
 		get(s, &cobra.Command{Use: "failovers", Short: "Show who became active when, and why"},
 			func(c *api.Client, ctx context.Context) (member.Status, error) { return c.HA(ctx) }, writeFailovers),
-		s.explainCommand(), s.lockCommand(), s.clearLockCommand(), s.priorityCommand(), s.removeCommand(), s.watchCommand(),
+		s.verifyCommand(), s.explainCommand(), s.lockCommand(), s.clearLockCommand(), s.priorityCommand(), s.removeCommand(), s.watchCommand(),
 		s.eventsCommand(), s.failoverCommand(), s.downCommand(), s.upCommand(), s.deviceCommand(),
 		policycmd.ResumeCommand(s.policyOptions()),
 	)

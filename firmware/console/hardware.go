@@ -43,7 +43,7 @@ func (s *session) hardwareCommand() *cobra.Command {
 				writePanel(w, *a.Panel)
 			}
 		})
-	cmd.AddCommand(s.locateCommand())
+	cmd.AddCommand(s.locateCommand(), s.hardwareDiffCommand())
 	return cmd
 }
 

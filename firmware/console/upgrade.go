@@ -122,22 +122,18 @@ func writeSlots(w io.Writer, list []slotStatus) {
 func (s *session) upgradeInstall() *cobra.Command {
 	var force, stay bool
 	cmd := &cobra.Command{
-		Use: "install file|url|oci-reference", Short: "Write an upgrade file into the idle slot and restart into it on trial", Args: cobra.ExactArgs(1),
-		Example: "  upgrade install /data/twinkeep.twk\n  upgrade install https://example.net/twinkeep.twk\n  upgrade install oci://manager.example.net/firmware/twinkeep:v2\n  upgrade install /dev/sdb   (the file written to a stick with dd)\n  ssh admin@10.1.0.2 upgrade install - < twinkeep.twk",
+		Use: "install file|url|oci-reference|-", Short: "Write an upgrade file into the idle slot and restart into it on trial", Args: cobra.ExactArgs(1),
+		Example: "  upgrade install /data/twinkeep.twk\n  upgrade install https://example.net/twinkeep.twk\n  upgrade install oci://manager.example.net/firmware/twinkeep:v2\n  upgrade install /dev/sdb   (the file written to a stick with dd)\n" +
+			"  ssh admin@gateway upgrade install - < twinkeep.twk   (from the workstation)",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := s.pipes(cmd, args[0]); err != nil {
-				return err
-			}
 			sys, err := s.Slots.Open()
 			if err != nil {
 				return err
 			}
 			defer sys.Close()
-			src := source.Stream(cmd.InOrStdin())
-			if args[0] != pipe {
-				if src, err = source.Open(cmd.Context(), args[0], source.Options{ConfigDir: defaultConfig, Board: sys.Box.Release.Board}); err != nil {
-					return err
-				}
+			src, err := s.upgradeFile(cmd, args[0], sys.Box.Release.Board)
+			if err != nil {
+				return err
 			}
 			defer src.Close()
 			c, err := sys.Install(src, force, s.progress(cmd))
@@ -162,19 +158,15 @@ func (s *session) upgradeInstall() *cobra.Command {
 	return cmd
 }
 
-// pipe is the name of standard input.
-const pipe = "-"
-
-// pipes refuses to read an image from where an operator types.
-func (s *session) pipes(cmd *cobra.Command, name string) error {
-	if name != pipe {
-		return nil
+// upgradeFile opens what is to be installed; "-" is what comes in by the standard input, as over SSH.
+func (s *session) upgradeFile(cmd *cobra.Command, name, board string) (*source.Source, error) {
+	if name != "-" {
+		return source.Open(cmd.Context(), name, source.Options{ConfigDir: defaultConfig, Board: board})
 	}
-	f, ok := cmd.InOrStdin().(*os.File)
-	if s.interactive || ok && term.IsTerminal(int(f.Fd())) {
-		return &api.Error{Message: "an upgrade file is not typed", Hint: "from a workstation: ssh admin@ADDRESS upgrade install - < twinkeep.twk"}
+	if f, ok := cmd.InOrStdin().(*os.File); s.interactive || ok && term.IsTerminal(int(f.Fd())) {
+		return nil, &api.Error{Message: "- stands for the standard input, which is this console", Hint: "on your workstation: ssh admin@gateway upgrade install - < twinkeep.twk"}
 	}
-	return nil
+	return &source.Source{ReadCloser: io.NopCloser(cmd.InOrStdin()), Size: -1}, nil
 }
 
 // progress prints how far a long write is, at most five times a second.

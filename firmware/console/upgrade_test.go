@@ -73,7 +73,7 @@ func TestUpgradeNotTyped(t *testing.T) {
 	root := NewCommand(Options{Run: t.TempDir(), Slots: esptest.New(t, t.TempDir(), esptest.Release(1)).Place()})
 	root.SetArgs([]string{"upgrade", "install", "-"})
 	root.SetIn(terminal)
-	if err := root.ExecuteContext(context.Background()); err == nil || !strings.Contains(err.Error(), "not typed") {
+	if err := root.ExecuteContext(context.Background()); err == nil || !strings.Contains(err.Error(), "is this console") {
 		t.Error(err)
 	}
 }

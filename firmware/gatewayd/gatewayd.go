@@ -48,6 +48,12 @@ type daemon struct {
 	disabled disabled
 	licence  *licensing
 	policies atomic.Pointer[policies] // nil on a box that runs by its node file alone
+	captures atomic.Int32             // that run
+	peering  *peering
+	ways     ways // to the other members
+	traffic  recording
+	// verifying counts the verifications that run.
+	verifying atomic.Int32
 
 	reloading sync.Mutex // held by whoever reads the node file and starts or ends policies
 	started   bool       // the node file was read once
@@ -76,15 +82,17 @@ func Run(ctx context.Context, opts Options) error {
 	} else if closed {
 		opts.Log.Print("closed: nothing passes until there are rules")
 	}
-	d := &daemon{Options: opts, monitors: monitors{client: api.NewClient(opts.RunDir)}, ctx: ctx}
+	d := &daemon{Options: opts, monitors: monitors{client: api.NewClient(opts.RunDir)}, ctx: ctx, peering: newPeering()}
 	d.disabled = readDisabled(opts, d.Log.Printf)
 	d.licence = newLicensing(opts)
+	var watching sync.WaitGroup
+	watching.Go(func() { d.servePeers(ctx) })
 	d.reload()
 	defer d.endPolicies()
-	var watching sync.WaitGroup
 	watching.Go(func() { d.keepJudging(ctx) })
 	watching.Go(func() { d.keepContact(ctx) })
 	watching.Go(func() { d.watch(ctx) })
+	watching.Go(func() { d.recordTraffic(ctx) })
 	watching.Go(func() { d.report(ctx) })
 	watching.Go(func() {
 		secrets.Watch(ctx, func(err error) { d.Log.Printf("what was changed in %s is not kept: %v", d.ConfigDir, err) })
@@ -111,6 +119,7 @@ func (d *daemon) reload() api.NodeStatus {
 			err = fault // what ran before goes on
 		} else {
 			d.changePolicies(settings, n)
+			d.peering.become(n)
 		}
 	}
 	d.started = true

@@ -29,8 +29,17 @@ import (
 //	POST /v1/license/contact      asks the licence server; api.Message
 //	*    /v1/policy…              package firmware/policy/install, on a box that runs by policies
 //	GET  /v1/hardware             api.Hardware
+//	GET  /v1/routes               api.RouteTable
+//	GET  /v1/traffic?over=30s     api.Traffic
+//	GET  /v1/traffic/compare?over=30s   api.TrafficComparison
+//	GET  /v1/verify?for=5s        api.Verification; asks all members
+//	GET  /v1/peers/{peer}/hardware   api.Hardware of another member, by name or ID; asked over peerapi
+//	GET  /v1/peers/{peer}/status     member.Status of another member
+//	GET  /v1/peers/{peer}/routes     api.RouteTable of another member
+//	GET  /v1/peers/{peer}/traffic?over=30s   api.Traffic of another member
 //	GET  /v1/connections?limit=N&proto=P&…   api.Connections; see api.ConnectionFilter
 //	GET  /v1/connections/count    api.ConnectionCount
+//	GET  /v1/capture?interface=G1&filter=F&…   frames as they pass, as pcapng; see api.CaptureQuery
 func (d *daemon) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/node", func(w http.ResponseWriter, _ *http.Request) {
@@ -74,6 +83,14 @@ func (d *daemon) handler() http.Handler {
 		n, err := connectionCount()
 		api.Reply(w, n, err)
 	})
+	mux.HandleFunc("GET /v1/capture", d.serveCapture)
+	mux.HandleFunc("GET /v1/routes", func(w http.ResponseWriter, r *http.Request) {
+		t, err := d.routeTable(r.Context())
+		api.Reply(w, t, err)
+	})
+	d.handleTraffic(mux)
+	mux.HandleFunc("GET /v1/verify", d.serveVerify)
+	d.handlePeers(mux)
 	mux.HandleFunc(install.PathStatus, d.servePolicy)
 	mux.HandleFunc(install.PathStatus+"/", d.servePolicy)
 	mux.HandleFunc("/", api.NotFound)

@@ -55,6 +55,11 @@ func hardware(n *node.Node) api.Hardware {
 			Device: c.Kernel, Place: c.Place().String(), Driver: c.Driver, MAC: c.MAC.String(),
 			NN: numberOf(n, c), IDs: fmt.Sprintf("%04x:%04x", c.Vendor, c.Device),
 		}
+		for _, f := range n.Interfaces {
+			if f.Device == c.Kernel {
+				card.Interface = f.Name
+			}
+		}
 		if n.Cluster != nil {
 			card.SharedMAC = nic.SharedMAC(card.NN, n.Cluster.ID).String()
 		}

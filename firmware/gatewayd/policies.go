@@ -22,7 +22,6 @@ import (
 	"github.com/twinkeep/twinkeep/firmware/policy/registry"
 	"github.com/twinkeep/twinkeep/firmware/policy/standing"
 	"github.com/twinkeep/twinkeep/firmware/policy/store"
-	"github.com/twinkeep/twinkeep/firmware/ruleset/rules"
 	"github.com/twinkeep/twinkeep/ha/member"
 	"github.com/twinkeep/twinkeep/init/supervise"
 )
@@ -37,6 +36,7 @@ type policies struct {
 	node     *install.Node
 	server   *registry.Registry // nil: none
 	api      http.Handler
+	peers    http.Handler // what the other members ask for; nil: nothing
 	client   *api.Client
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
@@ -101,12 +101,14 @@ func startPolicies(d *daemon, s policySettings, n *node.Node) (*policies, error)
 		},
 	}
 	p.node.HandleLocal(mux)
+	peers := http.NewServeMux()
+	p.node.Handle(peers)
+	p.peers = peers
 	p.handle(mux)
 	if was := p.begin(ctx); d.started && was == nil { // had runs by the node file
 		p.restart = restart{wanted: true, apart: true, since: uptime()}
 		p.unsure = listenFor(n.Cluster.Timing)
 	}
-	p.running.Go(func() { p.serve(ctx) })
 	p.running.Go(func() { p.node.Run(ctx) })
 	p.running.Go(func() { p.recovering(ctx) })
 	p.running.Go(func() { p.watching(ctx) })
@@ -180,31 +182,6 @@ func (p *policies) stored() *node.Node {
 	return m.Node
 }
 
-// serve answers the peers until ctx ends.
-func (p *policies) serve(ctx context.Context) {
-	mux := http.NewServeMux()
-	p.node.Handle(mux)
-	srv, err := peerapi.Server(p.settings.key[:], p.settings.self, mux)
-	for ctx.Err() == nil && err == nil {
-		var ln net.Listener
-		if ln, err = net.Listen("tcp", ":"+strconv.Itoa(rules.PolicyPort)); err == nil {
-			err = peerapi.Serve(ctx, ln, srv)
-		}
-		if err == nil {
-			return
-		}
-		p.d.Log.Printf("policy: the peers are not answered: %v; again in 5s", err)
-		err = nil
-		select {
-		case <-ctx.Done():
-		case <-time.After(5 * time.Second):
-		}
-	}
-	if err != nil {
-		p.d.Log.Printf("policy: the peers are not answered: %v", err)
-	}
-}
-
 // peer finds a member: where its heartbeats come from, the sync interface first; else where the policy has it.
 func (p *policies) peer(id uint8) (fetch.Peer, error) {
 	p.mu.Lock()
@@ -213,7 +190,7 @@ func (p *policies) peer(id uint8) (fetch.Peer, error) {
 	if address == "" {
 		return fetch.Peer{}, fmt.Errorf("%s is heard on no interface", name)
 	}
-	c, err := peerapi.Client(p.settings.key[:], p.settings.self, id, net.JoinHostPort(address, strconv.Itoa(rules.PolicyPort)))
+	c, err := peerapi.Client(p.settings.key[:], p.settings.self, id, net.JoinHostPort(address, strconv.Itoa(peerPort)))
 	return fetch.Peer{Peer: c}, err
 }
 

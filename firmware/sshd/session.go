@@ -17,6 +17,7 @@ const (
 	ConsoleCommand = "cli"
 	CommandFlag    = "command"  // run this line, not the interactive console
 	OperatorFlag   = "operator" // who has logged in, for the log
+	SourceFlag     = "source"   // address and port of his connection
 	AuditFlag      = "audit-fd" // where to say what was changed
 )
 
@@ -72,7 +73,7 @@ func (k *keeper) open(f *front, m message, reply message) error {
 		return f.send(reply)
 	}
 	args := []string{ConsoleCommand, "--run", k.RunDir, "--config", k.ConfigDir, "--" + AuditFlag, "3",
-		"--" + OperatorFlag, fmt.Sprintf("%s from %s by %s", c.user, c.source.Addr(), c.by)}
+		"--" + OperatorFlag, fmt.Sprintf("%s from %s by %s", c.user, c.source.Addr(), c.by), "--" + SourceFlag, c.source.String()}
 	if m.Command != nil {
 		args = append(args, "--"+CommandFlag, *m.Command)
 	}

@@ -31,6 +31,8 @@ var parts = []part{
 	{"sync.json", api.StatesyncdSocket, "/v1/status"},
 	{"hardware.json", api.GatewaydSocket, "/v1/hardware"},
 	{"interfaces.json", api.GatewaydSocket, "/v1/interfaces"},
+	{"routes.json", api.GatewaydSocket, "/v1/routes"},
+	{"traffic.json", api.GatewaydSocket, "/v1/traffic?over=1m"},
 	{"node.json", api.GatewaydSocket, "/v1/node"},
 	{"node.yaml", api.GatewaydSocket, "/v1/node/file"},
 	{"policy.json", api.GatewaydSocket, "/v1/policy"},
@@ -47,8 +49,15 @@ var parts = []part{
 // system are what the kernel says. Anybody may read them.
 var system = []string{"uptime", "version", "cmdline", "meminfo", "loadavg", "interrupts", "softirqs", "modules", "net/dev", "net/snmp", "net/netstat", "net/softnet_stat", "net/stat/nf_conntrack"}
 
+// Options of Write.
+type Options struct {
+	Version string // of the firmware
+	// Policy puts the document of the policy in force into the archive, too. It has no secrets, but it tells much of a network.
+	Policy bool
+}
+
 // Write writes the archive, gzipped tar. What could not be had is in it as a file NAME.error; the error is that of w, or of ctx.
-func Write(ctx context.Context, w io.Writer, c *api.Client, version string) error {
+func Write(ctx context.Context, w io.Writer, c *api.Client, o Options) error {
 	z := gzip.NewWriter(w)
 	t := tar.NewWriter(z)
 	now := time.Now()
@@ -62,15 +71,28 @@ func Write(ctx context.Context, w io.Writer, c *api.Client, version string) erro
 		_, err = t.Write(data)
 		return err
 	}
-	if err := put("version.txt", []byte(version+"\n"), nil); err != nil {
+	if err := put("version.txt", []byte(o.Version+"\n"), nil); err != nil {
 		return err
 	}
+	seen := map[string][]byte{}
 	for _, p := range parts {
 		data, err := ask(ctx, c, p)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		if err == nil {
+			seen[p.name] = data
+		}
 		if err := put(p.name, data, err); err != nil {
+			return err
+		}
+	}
+	if err := put("summary.txt", summary(o.Version, seen), nil); err != nil {
+		return err
+	}
+	if o.Policy {
+		data, err := document(ctx, c, seen)
+		if err := put("policy.yaml", data, err); err != nil {
 			return err
 		}
 	}

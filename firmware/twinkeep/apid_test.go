@@ -97,7 +97,8 @@ func TestAPI(t *testing.T) {
 		_, body := r.curl(a, "GET", "/v1/status")
 		return json.Unmarshal([]byte(body), &st) == nil && st.State == "ACTIVE" && st.Policy.Revision == 2
 	})
-	for _, path := range []string{"/v1/events", "/v1/changes", "/v1/sync", "/v1/node", "/v1/interfaces", "/v1/hardware", "/v1/license", "/v1/connections/count", "/v1/policy", "/v1/services"} {
+	for _, path := range []string{"/v1/events", "/v1/changes", "/v1/sync", "/v1/node", "/v1/interfaces", "/v1/hardware", "/v1/license", "/v1/connections/count", "/v1/policy", "/v1/services",
+		"/v1/routes", "/v1/verify?for=1s", "/v1/peers/gw-b/routes", "/v1/peers/2/hardware"} {
 		r.want(200, "", a, "GET", path)
 	}
 	r.want(404, "not part of this API", a, "GET", "/v1/secrets")

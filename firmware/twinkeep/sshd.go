@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"os/signal"
 	"syscall"
@@ -44,12 +45,13 @@ func sshdFrontCommand() *cobra.Command {
 // cliCommand is the interactive console, on a serial line, in a terminal, or of somebody who has logged in over the network.
 func cliCommand(d *dirs) *cobra.Command {
 	var failsafe bool
-	var operator, line string
+	var operator, source, line string
 	auditFD := -1
 	c := &cobra.Command{
 		Use: "cli", Short: "Open the interactive console", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			o := console.Options{Run: d.run, Version: version, ConfigDir: d.config, Failsafe: failsafe, Operator: operator}
+			o.Source, _ = netip.ParseAddrPort(source) // without it nothing is known of the connection
 			// Ctrl-C belongs to the command that runs inside the console, so not to this context. It ends with the terminal, or with
 			// the box: a command that runs is cancelled, and the terminal is as it was.
 			ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGHUP, syscall.SIGTERM)
@@ -74,9 +76,10 @@ func cliCommand(d *dirs) *cobra.Command {
 	c.Flags().StringVar(&d.config, "config", "", "directory of node file and password: ask for the password, and begin the first setup where there is no node file")
 	c.Flags().BoolVar(&failsafe, "failsafe", false, "no daemon runs")
 	c.Flags().StringVar(&operator, sshd.OperatorFlag, "", "who has logged in")
+	c.Flags().StringVar(&source, sshd.SourceFlag, "", "where his connection comes from")
 	c.Flags().StringVar(&line, sshd.CommandFlag, "", "run this line")
 	c.Flags().IntVar(&auditFD, sshd.AuditFlag, -1, "descriptor for the log")
-	for _, name := range []string{sshd.OperatorFlag, sshd.CommandFlag, sshd.AuditFlag} {
+	for _, name := range []string{sshd.OperatorFlag, sshd.SourceFlag, sshd.CommandFlag, sshd.AuditFlag} {
 		c.Flags().MarkHidden(name)
 	}
 	return c

@@ -141,6 +141,7 @@ func TestSSH(t *testing.T) {
 	c.says(p, "10.1.0.2", 1, "unknown command", "frobnicate")
 	c.says(p, "10.1.0.2", 1, "gw-z", "cluster", "failover", "--to", "gw-z")
 	c.says(p, "10.1.0.2", 1, "no shell over the network", "shell")
+	c.says(p, "10.1.0.2", 1, "1. one master: OK", "cluster", "verify", "--for", "1s") // nobody uses the addresses: unknown
 	c.password("wrong password")
 	c.says(p, "10.1.0.2", failedSSH, "Permission denied", "ha")
 	c.password(adminPassword)

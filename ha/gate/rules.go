@@ -33,8 +33,8 @@ func ingress(set *nftables.Set, d Device) [][]expr.Any {
 	to := match(offEtherDst, d.Shared[:])
 	return [][]expr.Any{
 		slices.Concat(match(offEtherDst, []byte{0x11, 0, 0, 0}), overFlood(), drop()),
-		slices.Concat(to, has(set, keyLease), hasNot(set, keyShut), accept()),
-		slices.Concat(to, has(set, keyDrain), accept()),
+		slices.Concat(to, has(set, keyLease), hasNot(set, keyShut), counted(), accept()),
+		slices.Concat(to, has(set, keyDrain), counted(), accept()),
 		slices.Concat(to, drop()),
 	}
 }
@@ -141,6 +141,8 @@ func put(set *nftables.Set, k uint32, d time.Duration) []expr.Any {
 }
 
 func accept() []expr.Any { return []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}} }
+
+func counted() []expr.Any { return []expr.Any{&expr.Counter{}} }
 
 func drop() []expr.Any {
 	return []expr.Any{&expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop}}

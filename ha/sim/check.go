@@ -212,7 +212,7 @@ func (w *World) dual(mask uint8, d time.Duration) {
 			thawed := max(w.Node(a).thawed, w.Node(b).thawed)
 			switch {
 			case w.AllowDual || w.Now.Sub(w.apart[a][b]) <= w.grace() && !w.quorum:
-			case !w.Strict && thawed > 0 && w.Now.Sub(thawed) <= w.thawGrace():
+			case !w.Strict && thawed > 0 && w.Now.Sub(thawed) <= w.thawGrace(a, b):
 				w.ThawTime += d
 			default:
 				w.violate(1, "the gates of %s and %s are both open; %s; the newest beat that arrived was %v old that way, %v old the other (lease %v)",
@@ -228,12 +228,16 @@ func (w *World) drowned() bool {
 }
 
 // thawGrace is for how long a box that woke up with a clock that had stood still may hold what it held: its lease, and with a quorum votes that were given
-// before, which count for up to a dead time less a beat with the lease after them.
-func (w *World) thawGrace() time.Duration {
+// before, which count for up to a dead time less a beat with the lease after them. If one of the two stands still again as it steps down, its lease is over later.
+func (w *World) thawGrace(a, b uint8) time.Duration {
+	grace := w.grace()
 	if w.quorum {
-		return max(w.grace(), w.timing.Dead)
+		grace = max(grace, w.timing.Dead)
 	}
-	return w.grace()
+	if max(w.Node(a).resume, w.Node(b).resume) > w.Now {
+		grace += w.timing.Lease
+	}
+	return grace
 }
 
 // unwarned reports whether the one of two members that opened its gate first could not know in time that the other, which

@@ -89,8 +89,8 @@ var LinkLocal = RangeOf(netip.MustParsePrefix("fe80::/10"))
 const (
 	PeerPort = 8116 // UDP: CCP (ha/ccp)
 	SyncPort = 8117 // UDP and TCP: beacons and stream of state sync (ha/statesync/link)
-	// PolicyPort is that by which members get and install policies, TCP (firmware/peerapi). 8118 is that of upgrades, on the
-	// sync interface only.
+	// PolicyPort is that by which members get and install policies, and ask each other about their boxes, TCP
+	// (firmware/peerapi). 8118 is that of upgrades, on the sync interface only.
 	PolicyPort = 8119
 )
 

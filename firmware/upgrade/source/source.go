@@ -49,9 +49,6 @@ func Open(ctx context.Context, name string, o Options) (*Source, error) {
 	return nil, fmt.Errorf("%s: %q is none of http, https, oci", name, scheme)
 }
 
-// Stream is an upgrade file that comes by a pipe. Whoever gave the pipe closes it.
-func Stream(r io.Reader) *Source { return &Source{io.NopCloser(r), -1} }
-
 func file(name string) (*Source, error) {
 	f, err := os.Open(name)
 	if err != nil {

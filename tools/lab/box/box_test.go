@@ -272,11 +272,11 @@ func spoil(l *life, from, to int) {
 
 func TestUpgrade(t *testing.T) {
 	l := newLife(t, first, false)
+	l.forwardSSH()
 	l.offer(Variant{Revision: 200, Cmdline: quick})
 	l.on()
 	l.ready()
-	l.must(l.Enter("upgrade install /dev/vdb"))
-	l.see(`is in slot B and boots next, on trial. This device restarts`)
+	l.upgradeBySSH()
 	l.see(`init: on trial: b`)
 	l.see(`the image in slot B is permanent now: test-200`)
 	l.runs("B", "good", 200)

@@ -1,10 +1,13 @@
 package box
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"crypto/rand"
 	"fmt"
+	"io"
 	"net"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -94,6 +97,32 @@ func TestFirstSetup(t *testing.T) {
 	l.cut()
 }
 
+// upgradeBySSH installs what is on the second disk from the workstation. What is cut short changes nothing.
+func (l *life) upgradeBySSH() {
+	l.Helper()
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	l.must(err)
+	key, err := ssh.NewSignerFromKey(private)
+	l.must(err)
+	l.must(l.Enter("ssh key add")) // a line with the key would be wrapped
+	l.see(`Public key: `)
+	l.must(l.Enter(strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key.PublicKey())))))
+	l.see(`may log in now`)
+	l.prompt()
+	l.command("ssh status") // shows the host key
+	file, err := os.ReadFile(l.cfg.Second)
+	l.must(err)
+	out, err := l.pipe("upgrade install -", ssh.PublicKeys(key), bytes.NewReader(file[:len(file)/3]))
+	if err == nil || !strings.Contains(out, "nothing has changed") {
+		l.Errorf("a third of an upgrade file: %v\n%s", err, out)
+	}
+	l.runs("A", "good", 100)
+	out, _ = l.pipe("upgrade install -", ssh.PublicKeys(key), bytes.NewReader(file)) // the restart may be faster than its answer
+	if !strings.Contains(out, "is in slot B and boots next, on trial. This device restarts") {
+		l.Errorf("upgrade by SSH: %s", out)
+	}
+}
+
 // login tries a wrong password first.
 func (l *life) login() {
 	l.Helper()
@@ -117,6 +146,12 @@ func (l *life) forwardSSH() {
 // ssh runs one command over the network. The host key must be the one that the console has shown.
 func (l *life) ssh(command string, auth ssh.AuthMethod) (string, error) {
 	l.Helper()
+	return l.pipe(command, auth, nil)
+}
+
+// pipe does so with something at its standard input.
+func (l *life) pipe(command string, auth ssh.AuthMethod, in io.Reader) (string, error) {
+	l.Helper()
 	shown := func(_ string, _ net.Addr, key ssh.PublicKey) error {
 		fingerprint := ssh.FingerprintSHA256(key)
 		if !strings.Contains(l.Said(), fingerprint) {
@@ -130,7 +165,7 @@ func (l *life) ssh(command string, auth ssh.AuthMethod) (string, error) {
 		return "", err
 	}
 	defer tcp.Close()
-	tcp.SetDeadline(time.Now().Add(time.Minute))
+	tcp.SetDeadline(time.Now().Add(patience))
 	conn, channels, requests, err := ssh.NewClientConn(tcp, addr, &ssh.ClientConfig{User: "admin", Auth: []ssh.AuthMethod{auth}, HostKeyCallback: shown})
 	if err != nil {
 		return "", err
@@ -142,6 +177,7 @@ func (l *life) ssh(command string, auth ssh.AuthMethod) (string, error) {
 		return "", err
 	}
 	defer s.Close()
+	s.Stdin = in
 	out, err := s.CombinedOutput(command)
 	return string(out), err
 }
