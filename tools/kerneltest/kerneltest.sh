@@ -1,13 +1,13 @@
 #!/bin/bash
 # Runs a test binary of Go as root on another kernel than this machine's, in QEMU: for what the kernel here was built without, flowtables first of all.
 #
-#   tools/kerneltest/kerneltest.sh KERNEL-TREE TEST-BINARY [arguments of the test]
+#   tools/kerneltest/kerneltest.sh KERNEL-TREE TEST-BINARY PACKAGE-DIRECTORY [arguments of the test]
 #
 # KERNEL-TREE is an unpacked Debian kernel package (boot/vmlinuz-*, lib/modules/*; the image builder leaves one in build/cache). The binary is static
 # (CGO_ENABLED=0 go test -c). The machine has bash, ip, nft and sysctl of this one, no disk and no network. The exit status is the test's.
 set -eu
-tree=$1 binary=$2
-shift 2
+tree=$1 binary=$2 package=$3
+shift 3
 kernel=$(echo "$tree"/boot/vmlinuz-*)
 version=${kernel##*/vmlinuz-}
 work=$(mktemp -d)
@@ -15,6 +15,7 @@ trap 'rm -rf "$work"' EXIT
 root=$work/root
 mkdir -p "$root"/{bin,proc,sys,dev,tmp,run,lib/modules}
 cp "$binary" "$root/bin/test"
+if [ -d "$package/testdata" ]; then cp -RL "$package/testdata" "$root/"; fi
 for f in bash ip nft sysctl modprobe mount poweroff sleep nsenter; do
 	path=$(PATH=$PATH:/usr/sbin:/sbin command -v $f) || continue
 	cp -L "$path" "$root/bin/$f"
