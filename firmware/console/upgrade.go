@@ -120,16 +120,15 @@ func writeSlots(w io.Writer, list []slotStatus) {
 func (s *session) upgradeInstall() *cobra.Command {
 	var force, stay bool
 	cmd := &cobra.Command{
-		Use: "install file|url|oci-reference|-", Short: "Write an upgrade file into the idle slot and restart into it on trial", Args: cobra.ExactArgs(1),
-		Example: "  upgrade install /data/twinkeep.twk\n  upgrade install https://example.net/twinkeep.twk\n  upgrade install oci://manager.example.net/firmware/twinkeep:v2\n  upgrade install /dev/sdb   (the file written to a stick with dd)\n" +
-			"  ssh admin@gateway upgrade install - < twinkeep.twk   (from the workstation)",
+		Use: "install file|url|oci-reference", Short: "Write an upgrade file into the idle slot and restart into it on trial", Args: cobra.ExactArgs(1),
+		Example: "  upgrade install /data/twinkeep.twk\n  upgrade install https://example.net/twinkeep.twk\n  upgrade install oci://manager.example.net/firmware/twinkeep:v2\n  upgrade install /dev/sdb   (the file written to a stick with dd)",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			sys, err := esp.Open()
 			if err != nil {
 				return err
 			}
 			defer sys.Close()
-			src, err := s.upgradeFile(cmd, args[0], sys.Box.Release.Board)
+			src, err := source.Open(cmd.Context(), args[0], source.Options{ConfigDir: defaultConfig, Board: sys.Box.Release.Board})
 			if err != nil {
 				return err
 			}
@@ -154,17 +153,6 @@ func (s *session) upgradeInstall() *cobra.Command {
 	cmd.Flags().BoolVar(&force, "force", false, "also install an image that is older than the running one")
 	cmd.Flags().BoolVar(&stay, "no-reboot", false, "do not restart now")
 	return cmd
-}
-
-// upgradeFile opens what is to be installed; "-" is what comes in by the standard input, as over SSH.
-func (s *session) upgradeFile(cmd *cobra.Command, name, board string) (*source.Source, error) {
-	if name != "-" {
-		return source.Open(cmd.Context(), name, source.Options{ConfigDir: defaultConfig, Board: board})
-	}
-	if s.interactive {
-		return nil, &api.Error{Message: "- stands for the standard input, which is this console", Hint: "on your workstation: ssh admin@gateway upgrade install - < twinkeep.twk"}
-	}
-	return &source.Source{ReadCloser: io.NopCloser(cmd.InOrStdin()), Size: -1}, nil
 }
 
 // progress prints how far a long write is, at most five times a second.
