@@ -8,6 +8,7 @@ import (
 
 	"github.com/twinkeep/twinkeep/hal/watchdog"
 	"github.com/twinkeep/twinkeep/init/supervise"
+	"github.com/twinkeep/twinkeep/init/uevent"
 )
 
 // watchdogTimeout is how long PID 1 may be stuck before the machine resets. It
@@ -25,6 +26,38 @@ func (m *machine) late() error {
 		return err
 	}
 	return m.openWatchdog()
+}
+
+// plugged begins to hear of devices; nil where no driver can be loaded.
+func (m *machine) plugged() *uevent.Listener {
+	if m.loader == nil {
+		return nil
+	}
+	events, err := uevent.Listen()
+	if err != nil {
+		m.note("drivers of what is plugged in from now on are not loaded: %v", err)
+		return nil
+	}
+	return events
+}
+
+// hotplug loads the drivers of what is plugged in while the machine runs, such as USB sticks: there is no udev. events are those since before late has
+// looked.
+func (m *machine) hotplug(events *uevent.Listener) {
+	for {
+		e, err := events.Next()
+		switch {
+		case errors.Is(err, uevent.ErrLost):
+			m.lateDrivers()
+		case err != nil:
+			m.note("drivers of what is plugged in from now on are not loaded: %v", err)
+			return
+		case e.Action == "add" && e.Modalias != "":
+			for _, err := range m.loader.Device(e.Modalias) {
+				m.complain("%s: %v", e.Path, err)
+			}
+		}
+	}
 }
 
 // openWatchdog uses the watchdog that is there, after trying the drivers

@@ -36,7 +36,11 @@ func (m *machine) run() {
 			words = append(words, s.Name+"="+string(s.State))
 		}
 		milestone("ready %s", strings.Join(words, " "))
+		events := m.plugged()
 		m.step("late", m.late)
+		if events != nil {
+			m.hotplug(events)
+		}
 	})
 	if err := sup.Run(ctx); err != nil {
 		m.complain("services: %v", err)

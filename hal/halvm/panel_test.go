@@ -24,6 +24,12 @@ const ledTrace = "ps2_set_ledstate"
 // panel switches on a PC with a keyboard as its front panel.
 func panel(t *testing.T, cmdline string, files ...qemu.File) *machine {
 	t.Helper()
+	return panelWith(t, cmdline, nil, files...)
+}
+
+// panelWith does so with further devices.
+func panelWith(t *testing.T, cmdline string, devices []string, files ...qemu.File) *machine {
+	t.Helper()
 	if *imageDir == "" {
 		t.Skip("starts machines for minutes; run it with: make test-hardware")
 	}
@@ -40,6 +46,7 @@ func panel(t *testing.T, cmdline string, files ...qemu.File) *machine {
 	for _, n := range []string{"a", "b"} {
 		args = append(args, "-netdev", "user,id="+n+",restrict=on", "-device", "virtio-net-pci,netdev="+n+",romfile=")
 	}
+	args = append(args, devices...)
 	m := start(t, "qemu-system-x86_64", filepath.Join(*imageDir, "vmlinux"), filepath.Join(*imageDir, "initramfs.cpio"), "ttyS0,115200 "+cmdline, args, files...)
 	t.Cleanup(func() {
 		if info, err := os.Stat(wav); err == nil {

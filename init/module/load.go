@@ -150,6 +150,24 @@ func (l *Loader) Hardware(root string, kind Kind) []error {
 	}
 }
 
+// Device loads what a device that has just come needs: the modules of kinds Hardware and Late that match its modalias.
+func (l *Loader) Device(alias string) []error {
+	var errs []error
+	alias = Normal(alias)
+	for _, kind := range []Kind{Hardware, Late} {
+		wanted := l.index.patterns(kind)
+		for _, p := range slices.Concat(wanted[bus(alias)], wanted[""]) {
+			if _, done := l.loaded[p.module]; done || !matches(p.pattern, alias) {
+				continue
+			}
+			if err := l.load(p.module, nil); err != nil {
+				errs = append(errs, err)
+			}
+		}
+	}
+	return errs
+}
+
 // newDevices returns what the devices on all buses call themselves that are not
 // in seen, sorted, and adds the devices to it. Thousands of files are looked at
 // during a boot: no device is asked twice, nor whether its file is there.

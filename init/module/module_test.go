@@ -133,6 +133,9 @@ func TestLoader(t *testing.T) {
 			want: []string{"ahci"}},
 		{name: "a pattern that leaves the bus open", acpi: "acpi:80860F14:PNP0D40:", do: func(l *Loader, sys string) []error { return l.Hardware(sys, Late) },
 			want: []string{"sdhci_acpi", "ahci"}},
+		{name: "a device that comes later", do: func(l *Loader, _ string) []error {
+			return append(l.Device("virtio:d00000001v00001AF4"), l.Device("usb:v0000p0000")...)
+		}, want: []string{"virtio", "virtio_net"}},
 		{name: "by alias, once", do: func(l *Loader, _ string) []error { return []error{l.Load("crypto-crc32c"), l.Load("crc32c_generic")} },
 			want: []string{"crc32c_generic"}},
 		{name: "unknown", do: func(l *Loader, _ string) []error { return []error{l.Load("zfs")} },
