@@ -16,6 +16,7 @@ type bid struct {
 	seq   uint64 // the first heartbeat that carries it
 	since Instant
 	merit merit
+	lags  bool // it was made although another one could have taken the role in sync, because that one did not act
 }
 
 // bidPatience is how long a bid waits for a member that is alive but does not echo it, in dead times: a link that
@@ -31,8 +32,16 @@ func (m *Machine) agreed(standing bid) bool {
 	if !others && !m.quorum() && (m.handedOver() || m.heralded != Never && m.now.Sub(m.heralded) >= m.cfg.Timing.Beat) {
 		return true
 	}
+	lags := m.lags()
+	if standing.on && lags && !standing.lags {
+		// This one has lost its sync, or another one has got it. What was promised to the bid would be kept: only without it are the votes free for the other.
+		m.vacant = m.now
+		m.reason = "another member is in sync, this one is not"
+		m.beatAll()
+		return false
+	}
 	if !standing.on || standing.merit.demotion != m.demotion() || standing.merit.inSync != m.inSync {
-		m.bid = bid{on: true, seq: m.seq + 1, since: m.now, merit: m.merit()}
+		m.bid = bid{on: true, seq: m.seq + 1, since: m.now, merit: m.merit(), lags: lags}
 		m.beatAll()
 		return false
 	}

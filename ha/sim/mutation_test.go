@@ -30,6 +30,7 @@ const (
 	echoGo    = "../cluster/echo.go"
 	votesGo   = "../cluster/votes.go"
 	clocksGo  = "../cluster/clocks.go"
+	bidGo     = "../cluster/bid.go"
 )
 
 var mutations = []mutation{
@@ -117,6 +118,7 @@ var mutations = []mutation{
 	{"a naming outlives somebody else's tenure", decideGo, " && p.namedAt >= m.term {", " {", "a member takes the role that it was given long ago, beside the one that has it now"},
 	{"a naming as young as its namer's term", decideGo, "p.namedAt >= m.term {", "p.view.Term >= m.term {", "a member out of sync takes the role past one in sync"},
 	{"votes for a successor out of sync while quiet", decideGo, "demotion/weightInterface && m.willing() {", "demotion/weightInterface && m.mayTake() {", "a member out of sync takes the role past one in sync"},
+	{"votes kept by a bidder that lost its sync", bidGo, "if standing.on && lags && !standing.lags {", "if false {", "a member out of sync takes the role past one in sync"},
 	{"higher term not announced", peerGo, "m.announceAgain()\n\t\t\t// A member that starts", "// A member that starts", "switches point at a member that died in a contest"},
 }
 
