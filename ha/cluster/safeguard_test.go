@@ -1,0 +1,219 @@
+package cluster
+
+import (
+	"testing"
+	"time"
+
+	"github.com/twinkeep/twinkeep/ha/wire"
+)
+
+// scene is one machine whose peers speak by the test's words. It shows what one safeguard does by itself: in whole clusters others often stand behind it, so
+// that no history can tell whether it is there (ha/sim, TestMutations).
+type scene struct {
+	*testing.T
+	m   *Machine
+	now Instant
+	seq map[uint8]uint64
+}
+
+// set starts the machine of the given ID, four members, the first with the highest priority, after its time of listening.
+func set(t *testing.T, self uint8, change func(*Config)) *scene {
+	t.Helper()
+	cfg := testConfig()
+	cfg.Self = self
+	cfg.Members = []Member{{ID: 1, Priority: 140}, {ID: 2, Priority: 130}, {ID: 3, Priority: 120}, {ID: 4, Priority: 110}}
+	if change != nil {
+		change(&cfg)
+	}
+	return &scene{T: t, m: machine(t, cfg), seq: map[uint8]uint64{}}
+}
+
+// hear is a heartbeat of a member in the state and with the flags given; it echoes all that the machine has said. It reaches the machine a moment after
+// the last input.
+func (s *scene) hear(id uint8, state wire.State, flags wire.Flags, change func(*wire.Beat)) []Action {
+	s.Helper()
+	s.now++
+	s.seq[id]++
+	b := wire.Beat{Version: 1, Cluster: s.m.cfg.Cluster, Member: id, State: state, Interface: 1, NN: 1, Nonce: 100 + uint64(id), Seq: s.seq[id], Flags: flags, Priority: s.m.cfg.priorityOf(id),
+		Heard: []wire.Heard{{Member: s.m.cfg.Self, Nonce: s.m.cfg.Nonce, Seq: s.m.seq}}}
+	if change != nil {
+		change(&b)
+	}
+	return s.m.Step(s.now, BeatReceived{Interface: 0, Beat: b})
+}
+
+func (c *Config) priorityOf(id uint8) uint8 {
+	for _, m := range c.Members {
+		if m.ID == id {
+			return m.Priority
+		}
+	}
+	return 0
+}
+
+// run lets time pass, and lets say speak for the peers once a beat; it returns when the machine took the role, Never if it did not.
+func (s *scene) run(d time.Duration, say func()) (took Instant) {
+	took = Never
+	for end, next := s.now.Add(d), s.now; s.now < end; s.now = min(end, next, max(s.m.Deadline(), s.now+1)) {
+		if s.now >= next {
+			next = s.now.Add(s.m.cfg.Timing.Beat)
+			if say != nil {
+				say()
+			}
+		}
+		if s.m.Step(s.now, Tick{}); took == Never && s.m.Holds() {
+			took = s.now
+		}
+	}
+	return took
+}
+
+func opens(actions []Action) bool {
+	for _, a := range actions {
+		if x, ok := a.(Send); ok && x.Beat.Order == wire.Open {
+			return true
+		}
+	}
+	return false
+}
+
+func announces(actions []Action) bool {
+	for _, a := range actions {
+		if _, ok := a.(Announce); ok {
+			return true
+		}
+	}
+	return false
+}
+
+// active brings the machine to the role, alone.
+func (s *scene) active() {
+	s.Helper()
+	s.run(s.m.cfg.Timing.Silence+10*s.m.cfg.Timing.Dead, nil)
+	if !s.m.Holds() {
+		s.Fatalf("a member alone is %s: %s", s.m.state, s.m.reason)
+	}
+}
+
+// listened lets the machine listen to the end while a member holds the role.
+func (s *scene) listened(holder uint8, others ...uint8) {
+	s.Helper()
+	s.run(2*s.m.cfg.Timing.Silence, func() {
+		s.hear(holder, wire.Active, wire.InSync|wire.Holder, func(b *wire.Beat) { b.Term = 1 })
+		for _, id := range others {
+			s.hear(id, wire.Standby, wire.InSync, func(b *wire.Beat) { b.Vote = holder })
+		}
+	})
+	if h := s.m.View().Holder; h != holder {
+		s.Fatalf("member %d holds the role, not %d", h, holder)
+	}
+}
+
+func TestSleeperKnowsByItself(t *testing.T) {
+	s := set(t, 1, nil)
+	s.active()
+	s.now = s.m.lastHold.Add(s.m.cfg.Timing.Lease + time.Millisecond)
+	if s.m.Step(s.now, Tick{}); s.m.state != wire.Init {
+		t.Errorf("an active member that slept for longer than its lease is %s", s.m.state)
+	}
+}
+
+func TestOwnSleepIsNotSilenceOfOthers(t *testing.T) {
+	s := set(t, 1, nil)
+	s.listened(2, 3)
+	s.now = s.now.Add(10 * s.m.cfg.Timing.Dead)
+	if gone := logsOf(s.m.Step(s.now, Tick{}), EvPeerGone); gone != nil {
+		t.Errorf("a member that slept says: %q", gone)
+	}
+}
+
+func TestListensAfterALostRole(t *testing.T) {
+	s := set(t, 1, nil)
+	s.active()
+	lost := s.now
+	s.m.Step(lost, GateLost{Why: "the kernel shut it"})
+	if at, d := s.run(time.Second, nil), s.m.cfg.Timing.Dead+s.m.cfg.Timing.Beat; at < lost.Add(d) || at == Never {
+		t.Errorf("taken back after %v; it has to listen for %v", at.Sub(lost), d)
+	}
+}
+
+func TestAnnouncesAfterAContest(t *testing.T) {
+	s := set(t, 1, nil)
+	s.active()
+	s.hear(2, wire.Active, wire.InSync|wire.Holder, nil)
+	if !s.m.Holds() {
+		t.Fatal("the better one stepped down")
+	}
+	if !announces(s.hear(2, wire.Standby, wire.InSync, nil)) {
+		t.Error("the other one has stepped down, and nothing was announced")
+	}
+}
+
+func TestAnnouncesWhenTheRoleWasCeded(t *testing.T) {
+	s := set(t, 1, nil)
+	s.active()
+	s.hear(2, wire.Standby, wire.InSync, nil)
+	if !announces(s.hear(2, wire.Standby, wire.InSync|wire.Ceded, nil)) {
+		t.Error("a member says that it has lost the role, and nothing was announced")
+	}
+}
+
+// freed is a voter of five that has voted for the successor 2, named by 4, and turned from it when that one was out of sync.
+func freed(t *testing.T) *scene {
+	s := set(t, 9, func(c *Config) {
+		c.Witnesses = []Member{{ID: 9}}
+		c.Timing = Timing{Beat: 10 * time.Millisecond, Lease: 30 * time.Millisecond, Dead: 80 * time.Millisecond, Silence: 500 * time.Millisecond}
+	})
+	s.listened(4, 1, 2, 3)
+	named := func(b *wire.Beat) { b.Term, b.Successor = 1, 2 }
+	s.hear(4, wire.Standby, wire.InSync|wire.Yielding, named)
+	if s.m.ballot.member != 2 {
+		t.Fatalf("the vote is for %d, not for the successor", s.m.ballot.member)
+	}
+	if s.hear(2, wire.Standby, 0, nil); s.m.ballot.member != 0 || s.m.ballot.bound <= s.now {
+		t.Fatalf("the vote is for %d, bound until %v, now is %v: want it free and bound by its promise", s.m.ballot.member, s.m.ballot.bound, s.now)
+	}
+	return s
+}
+
+func TestPromiseBindsAFreeVote(t *testing.T) {
+	s := freed(t)
+	if s.hear(3, wire.Standby, wire.InSync|wire.Bidding, nil); s.m.ballot.member != 0 {
+		t.Errorf("the vote was given to %d before the promise to 2 was over", s.m.ballot.member)
+	}
+	bound := s.m.ballot.bound
+	s.run(2*s.m.cfg.Timing.Dead, func() { s.hear(3, wire.Standby, wire.InSync|wire.Bidding, nil) })
+	if s.m.ballot.member != 3 || s.now < bound {
+		t.Errorf("the vote is for %d when the promise is over", s.m.ballot.member)
+	}
+}
+
+func TestPromiseIsNotGivenToABidderAgain(t *testing.T) {
+	s := freed(t)
+	if s.hear(2, wire.Standby, wire.Bidding, nil); s.m.ballot.member != 0 {
+		t.Errorf("a bidder out of sync has the vote of %d again, by an older promise", s.m.cfg.Self)
+	}
+}
+
+func TestSuccessorDoesNotPassABid(t *testing.T) {
+	s := set(t, 1, nil)
+	s.listened(4, 2, 3)
+	s.hear(2, wire.Standby, wire.InSync|wire.Bidding, nil)
+	named := s.hear(4, wire.Standby, wire.InSync|wire.Yielding, func(b *wire.Beat) { b.Term, b.Successor = 1, 1 })
+	if opens(named) {
+		t.Error("the successor took the role while another member's bid stood, which has our echo")
+	}
+}
+
+func TestYieldingMemberIsNotWaitedFor(t *testing.T) {
+	s := set(t, 2, nil)
+	s.listened(1, 3)
+	given := s.now
+	at := s.run(time.Second, func() {
+		s.hear(1, wire.Standby, wire.InSync|wire.Yielding, func(b *wire.Beat) { b.Term = 1 })
+		s.hear(3, wire.Standby, wire.InSync, nil)
+	})
+	if d := at.Sub(given); d >= s.m.cfg.Timing.Dead {
+		t.Errorf("the role was taken after %v: the one that gave it away was waited for", d)
+	}
+}
