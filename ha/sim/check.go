@@ -454,12 +454,12 @@ func (w *World) checkSync(n *Node) {
 }
 
 // couldTake reports whether a member that is prepared could have taken the role instead of n, and n known so: it has said that it is prepared for a
-// lease, n has heard it all that time, as has a majority where one is needed; it knows for as long that nobody holds the role, and it is not quiet because
-// it slept (then the next one's turn comes before its own).
+// lease, n has heard it all that time and could believe its boot, which proves itself by an echo of n's heartbeats, as has a majority where one is needed; it
+// knows for as long that nobody holds the role, and it is not quiet because it slept (then the next one's turn comes before its own).
 func (w *World) couldTake(p, n *Node) bool {
 	t := &w.timing
 	if w.Now.Sub(p.prepared) <= t.Lease || w.Now.Sub(p.saidAt) >= t.Lease || p.local().Sub(p.Machine.View().Vacant) <= t.Lease || w.Now.Sub(p.resume) <= t.Dead+t.Beat+t.Lease ||
-		!w.hears(n, p) {
+		!w.hears(n, p) || !w.hears(p, n) && !believes(n, p) {
 		return false
 	}
 	voters := 1
@@ -469,6 +469,11 @@ func (w *World) couldTake(p, n *Node) bool {
 		}
 	}
 	return !w.quorum || voters > len(w.Nodes)/2
+}
+
+// believes reports whether a member takes what another one says now for that member's word.
+func believes(n, from *Node) bool {
+	return slices.ContainsFunc(n.Machine.View().Peers, func(v cluster.PeerView) bool { return v.ID == from.ID && v.Boot == from.said.Nonce })
 }
 
 // hears reports whether a member has received every beat of another for a lease.
