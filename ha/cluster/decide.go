@@ -256,18 +256,18 @@ func (m *Machine) decideResting(h *peer) {
 	if m.vacant == Never {
 		m.vacant = m.now
 	}
+	chosen := m.chosen()
+	if chosen == m.cfg.Self && m.lags() || m.passedOver(m.peer(chosen)) { // whoever gave it the role did not know yet
+		chosen, m.promised = 0, m.vacant.Add(m.cfg.Timing.Dead)
+	}
 	if !m.mayTake() {
 		return
 	}
 	// One member after the other: the best at once, the next a dead time later, and so on, so that a best
 	// one that does not act leaves nobody without a gateway for long.
-	rank := 0
-	chosen := m.chosen()
-	switch {
-	case chosen == m.cfg.Self && m.lags(): // whoever gave it the role did not know yet
-		chosen, rank = 0, 1 // the votes may be bound to it for a dead time
-	case m.passedOver(m.peer(chosen)):
-		chosen = 0
+	rank, since := 0, m.vacant
+	if m.lags() {
+		since = max(since, m.promised, m.ballot.bound) // who is in sync may be bound as long, and comes first
 	}
 	for _, p := range m.others {
 		if p.candidate() && chosen != m.cfg.Self && p.id != chosen && p.merit().compare(m.merit()) > 0 {
@@ -277,7 +277,7 @@ func (m *Machine) decideResting(h *peer) {
 	if chosen != 0 && chosen != m.cfg.Self {
 		rank++ // heard here or not
 	}
-	if m.now.Sub(m.vacant) < time.Duration(rank)*m.cfg.Timing.Dead {
+	if m.now.Sub(since) < time.Duration(rank)*m.cfg.Timing.Dead {
 		return
 	}
 	if chosen == m.cfg.Self && !m.otherBids() && m.now < m.mandate() {

@@ -105,7 +105,7 @@ var mutations = []mutation{
 	{"new boots echoed where they were heard only", clBeatGo, "p.mayProve(p.newcomer.Nonce) &&", "false &&", "a new boot that hears by one interface and is heard by another is never believed"},
 	{"echo of one interface only", clBeatGo, "Seq: p.view.Seq}", "Seq: h.seq}", "a standby that hears the holder no longer is not told that another one does"},
 	{"heartbeats leave after the mandate", clBeatGo, "m.lastHold, by = m.now, m.mandate()", "m.lastHold = m.now", "a late heartbeat keeps the gate open too long"},
-	{"successor out of sync waited for", decideGo, "case m.passedOver(m.peer(chosen)):", "case false:", "a member out of sync takes the role past one in sync"},
+	{"successor out of sync waited for", decideGo, " || m.passedOver(m.peer(chosen)) {", " {", "a member out of sync takes the role past one in sync"},
 	{"successor out of sync keeps its votes", quorumGo, " || m.passedOver(p):", ":", "a member out of sync takes the role past one in sync"},
 	{"promise given to a bidder again", quorumGo, " && (want != v.to || m.holder() == nil || want != m.holder().id) {", " && want != v.to {", "a member out of sync takes the role past one in sync"},
 	{"echo of a boot that is over taken for news", peerGo, "return h.Seq > max(p.echoed, p.echoFloor)", "return true", "a recording of a boot that nobody believed in unseats the living one"},
@@ -119,6 +119,7 @@ var mutations = []mutation{
 	{"a naming as young as its namer's term", decideGo, "p.namedAt >= m.term {", "p.view.Term >= m.term {", "a member out of sync takes the role past one in sync"},
 	{"votes for a successor out of sync while quiet", decideGo, "demotion/weightInterface && m.willing() {", "demotion/weightInterface && m.mayTake() {", "a member out of sync takes the role past one in sync"},
 	{"votes kept by a bidder that lost its sync", bidGo, "if standing.on && lags && !standing.lags {", "if false {", "a member out of sync takes the role past one in sync"},
+	{"promise to a successor out of sync forgotten", decideGo, "since = max(since, m.promised, m.ballot.bound)", "", "a member out of sync takes the role past one in sync"},
 	{"higher term not announced", peerGo, "m.announceAgain()\n\t\t\t// A member that starts", "// A member that starts", "switches point at a member that died in a contest"},
 }
 
