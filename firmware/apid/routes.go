@@ -33,6 +33,7 @@ var routes = []route{
 	{"GET", "/v1/connections/count", Reader, api.GatewaydSocket, ""},
 	{"GET", install.PathStatus, Reader, api.GatewaydSocket, ""},
 	{"GET", "/v1/routes", Reader, api.GatewaydSocket, ""},
+	{"GET", "/v1/rules", Reader, api.GatewaydSocket, ""},
 	{"GET", "/v1/traffic", Reader, api.GatewaydSocket, ""},
 	{"GET", "/v1/traffic/compare", Reader, api.GatewaydSocket, ""},
 	{"GET", "/v1/verify", Reader, api.GatewaydSocket, ""},

@@ -110,7 +110,7 @@ func (s *session) root() *cobra.Command {
 	root.PersistentFlags().StringVar(&s.Run, "run", s.Run, "directory of the member's sockets")
 	root.PersistentFlags().BoolVar(&s.json, "json", false, "print the answer as JSON")
 	root.AddCommand(
-		s.haCommand(), s.clusterCommand(), s.ifstatCommand(), s.boardCommand(), s.hardwareCommand(), s.connCommand(), s.syncCommand(), s.routesCommand(), s.trafficCommand(), s.logCommand(), s.sniffCommand(),
+		s.haCommand(), s.clusterCommand(), s.ifstatCommand(), s.boardCommand(), s.hardwareCommand(), s.connCommand(), s.syncCommand(), s.routesCommand(), s.rulesCommand(), s.trafficCommand(), s.logCommand(), s.sniffCommand(),
 		s.interfaceCommand(), s.licenseCommand(), s.nodeCommand(), s.policyCommand(), s.serviceCommand(), s.shellCommand(), s.rebootCommand(), s.shutdownCommand(), s.versionCommand(),
 		s.upgradeCommand(), s.secureBootCommand(), s.tpmCommand(), s.flashCommand(), s.factoryResetCommand(), s.setupCommand(), s.passwordCommand(), s.sshCommand(), s.apiCommand(), s.techsupportCommand(),
 	)

@@ -61,6 +61,9 @@ func TestFormatVerify(t *testing.T) {
 		golden(t, name, b.String())
 	}
 	write("routes", func(b *bytes.Buffer) { writeRoutes(b, routeTable()) })
+	write("rules", func(b *bytes.Buffer) {
+		writeRules(b, api.RuleCounts{Member: "gw-a", Left: 1, Rules: []api.RuleCount{{Rule: "dropped/forward/lan/wan", Packets: 7, Bytes: 420}, {Rule: "filter/lan-web", Packets: 1024, Bytes: 61440}, {Rule: "nat/web"}}})
+	})
 	write("traffic", func(b *bytes.Buffer) {
 		writeTraffic(b, api.Traffic{Member: "gw-a", Volume: volumeOf("gw-a", 1000), Changes: []api.RoleChange{*comparison().Change}})
 		writeTraffic(b, api.Traffic{Member: "gw-b"})
@@ -107,7 +110,7 @@ func serveGatewayd(t *testing.T, answers map[string]any) (run string, asked func
 
 func TestVerifyCommands(t *testing.T) {
 	answers := map[string]any{
-		"/v1/routes": routeTable(), "/v1/peers/gw-b/routes": routeTable(), "/v1/traffic": api.Traffic{}, "/v1/peers/gw-b/traffic": api.Traffic{}, "/v1/traffic/compare": comparison(),
+		"/v1/rules": api.RuleCounts{}, "/v1/routes": routeTable(), "/v1/peers/gw-b/routes": routeTable(), "/v1/traffic": api.Traffic{}, "/v1/peers/gw-b/traffic": api.Traffic{}, "/v1/traffic/compare": comparison(),
 	}
 	run, asked := serveGatewayd(t, answers)
 	command := func(line string) (string, error) {
@@ -119,7 +122,7 @@ func TestVerifyCommands(t *testing.T) {
 		return out.String(), err
 	}
 	for line, want := range map[string]string{
-		"routes": "/v1/routes", "routes gw-b": "/v1/peers/gw-b/routes", "traffic": "/v1/traffic?over=30s", "traffic gw-b --over 1m": "/v1/peers/gw-b/traffic?over=1m0s",
+		"rules --unused": "/v1/rules", "routes": "/v1/routes", "routes gw-b": "/v1/peers/gw-b/routes", "traffic": "/v1/traffic?over=30s", "traffic gw-b --over 1m": "/v1/peers/gw-b/traffic?over=1m0s",
 		"traffic compare --over 5m": "/v1/traffic/compare?over=5m0s",
 	} {
 		if _, err := command(line); err != nil {

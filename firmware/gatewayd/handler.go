@@ -30,6 +30,7 @@ import (
 //	*    /v1/policy…              package firmware/policy/install, on a box that runs by policies
 //	GET  /v1/hardware             api.Hardware
 //	GET  /v1/routes               api.RouteTable
+//	GET  /v1/rules                api.RuleCounts
 //	GET  /v1/traffic?over=30s     api.Traffic
 //	GET  /v1/traffic/compare?over=30s   api.TrafficComparison
 //	GET  /v1/verify?for=5s        api.Verification; asks all members
@@ -87,6 +88,10 @@ func (d *daemon) handler() http.Handler {
 	mux.HandleFunc("GET /v1/routes", func(w http.ResponseWriter, r *http.Request) {
 		t, err := d.routeTable(r.Context())
 		api.Reply(w, t, err)
+	})
+	mux.HandleFunc("GET /v1/rules", func(w http.ResponseWriter, _ *http.Request) {
+		n, err := d.ruleCounts()
+		api.Reply(w, n, err)
 	})
 	d.handleTraffic(mux)
 	mux.HandleFunc("GET /v1/verify", d.serveVerify)

@@ -32,6 +32,7 @@ var parts = []part{
 	{"hardware.json", api.GatewaydSocket, "/v1/hardware"},
 	{"interfaces.json", api.GatewaydSocket, "/v1/interfaces"},
 	{"routes.json", api.GatewaydSocket, "/v1/routes"},
+	{"rules.json", api.GatewaydSocket, "/v1/rules"},
 	{"traffic.json", api.GatewaydSocket, "/v1/traffic?over=1m"},
 	{"node.json", api.GatewaydSocket, "/v1/node"},
 	{"node.yaml", api.GatewaydSocket, "/v1/node/file"},

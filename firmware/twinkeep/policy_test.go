@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -214,11 +215,18 @@ func TestPolicyFirstInstall(t *testing.T) {
 	p.waitRuns(1, p.A, p.B)
 	p.Wait("traffic", p.Reachable)
 	p.makeActive()
+	p.Wait("traffic by A", p.Reachable)
+	if out := operate(t, p.A, true, "rules"); !regexp.MustCompile(`(?m)^filter/\S+ +[1-9]`).MatchString(out) {
+		t.Errorf("no rule has matched what passes:\n%s", out)
+	}
 	count := p.A.Status().Failover.Count
 	// A newer one, given at the standby.
 	operate(t, p.B, true, "policy", "install", p.sign(2, document(noPing)))
 	p.waitRuns(2, p.A, p.B)
 	p.Wait("the new rules", func() bool { return !p.Reachable() })
+	if out := operate(t, p.A, true, "rules"); !regexp.MustCompile(`(?m)^dropped/\S+ +[1-9]`).MatchString(out) {
+		t.Errorf("what does not pass is not counted:\n%s", out)
+	}
 	for _, m := range []*pair.Member{p.A, p.B} {
 		s := m.Status()
 		if s.Policy.Revision != 2 || len(s.Peers) != 1 || s.Peers[0].Policy != s.Policy {

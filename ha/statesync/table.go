@@ -25,13 +25,6 @@ func (b *Bits) Or(o *Bits) {
 	}
 }
 
-// AndNot takes the buckets of another set out.
-func (b *Bits) AndNot(o *Bits) {
-	for i := range b {
-		b[i] &^= o[i]
-	}
-}
-
 // All sets every bucket.
 func (b *Bits) All() {
 	for i := range b {
