@@ -96,20 +96,6 @@ func EnsureClosed() (bool, error) {
 	return true, Closed().Apply()
 }
 
-// Lockdown is the ruleset under which only management traffic passes: to the box what r lets in, and what the members
-// tell each other; through the box nothing, not even connections that were established.
-func Lockdown(r *rules.Rules) *Ruleset {
-	locked := *r
-	locked.Forward, locked.DNAT, locked.SNAT, locked.Helpers, locked.Fast = nil, nil, nil, nil, false
-	out := Compile(&locked)
-	for _, ch := range out.chains {
-		if ch.name == "forward" {
-			ch.rules = nil // the policy of the chain drops
-		}
-	}
-	return out
-}
-
 // Remove takes the table out: everything is accepted again. It is no error when there is none.
 func Remove() error {
 	c, err := nftables.New()

@@ -2,7 +2,6 @@ package ruleset
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -272,30 +271,5 @@ func TestClosed(t *testing.T) {
 	ensure(false)
 	if n := b.datagrams(t, 5, 0); n != 5 {
 		t.Errorf("%d of 5 got through: EnsureClosed has replaced the rules", n)
-	}
-}
-
-// TestLockdown: only management passes, and connections through the box end.
-func TestLockdown(t *testing.T) {
-	b := newBench(t)
-	r := rulesOf(t, pairFile)
-	b.gateway.Try(Compile(r).Apply)
-	outside, inside := b.connection(t)
-	b.gateway.Try(Lockdown(r).Apply)
-	outside.SetDeadline(time.Now().Add(300 * time.Millisecond))
-	inside.SetDeadline(time.Now().Add(300 * time.Millisecond))
-	outside.Write([]byte("hello"))
-	if n, err := inside.Read(make([]byte, 8)); !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("%d bytes, %v came through", n, err)
-	}
-	b.client.Try(func() error {
-		if _, err := net.DialTimeout("tcp4", "10.1.0.2:22", time.Second); err == nil || timeout(err) {
-			return fmt.Errorf("management from lan: %v, want a refusal of the box itself", err)
-		}
-		return nil
-	})
-	b.gateway.Try(Compile(r).Apply)
-	if err := says(inside, outside, "it was not cut"); err != nil {
-		t.Errorf("after the lockdown: %v", err)
 	}
 }
