@@ -15,22 +15,21 @@ func TestVerifyThreeMembers(t *testing.T) {
 	stream(t, p)
 	counted(p, p.A)
 	all := []*pair.Member{p.A, p.B, p.C}
-	var before = "nothing to compare"
-	for _, to := range []*pair.Member{p.C, p.B} {
-		from := p.A
-		if to == p.B {
-			from = p.C
-		}
-		p.WaitSync(to)
-		operate(t, from, true, "cluster", "failover", "--to", "gw-"+to.Name)
-		p.Wait("the role at "+to.Name, func() bool { return to.Status().State == "ACTIVE" && from.Status().State == "STANDBY" })
-		counted(p, to)
-		before = "gw-" + to.Name + " now, against gw-" + from.Name + ", before it lost the role, as it says now"
-		for _, m := range all {
+	before := ""
+	for _, c := range []struct {
+		from, to *pair.Member
+		asked    []*pair.Member
+	}{{p.A, p.C, all}, {p.C, p.B, []*pair.Member{p.A}}} {
+		p.WaitSync(c.to)
+		operate(t, c.from, true, "cluster", "failover", "--to", "gw-"+c.to.Name)
+		p.Wait("the role at "+c.to.Name, func() bool { return c.to.Status().State == "ACTIVE" && c.from.Status().State == "STANDBY" })
+		counted(p, c.to)
+		before = "gw-" + c.to.Name + " now, against gw-" + c.from.Name + ", before it lost the role, as it says now"
+		for _, m := range c.asked {
 			steps := verified(t, m, api.VerifyOK)
 			for _, s := range all {
 				state := "STANDBY"
-				if s == to {
+				if s == c.to {
 					state = "ACTIVE"
 				}
 				wantStep(t, steps["one master"], api.VerifyOK, "gw-"+s.Name+": "+state)
