@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -168,7 +169,7 @@ func (d *daemon) askPeer(ctx context.Context, id uint8, question, query string, 
 	if len(addresses) == 0 {
 		return fmt.Errorf("member %d: %w: it has not been heard on any interface yet", id, peerapi.ErrUnreachable)
 	}
-	var failed []error
+	failed := &unanswered{member: id}
 	for _, a := range addresses {
 		peer, err := peerapi.Client(own.key[:], own.self, id, net.JoinHostPort(a, strconv.Itoa(peerPort)))
 		if err != nil {
@@ -180,9 +181,43 @@ func (d *daemon) askPeer(ctx context.Context, id uint8, question, query string, 
 		if !errors.Is(err, peerapi.ErrUnreachable) || ctx.Err() != nil {
 			return err
 		}
-		failed = append(failed, err)
+		failed.at, failed.errs = append(failed.at, a), append(failed.errs, err)
 	}
-	return errors.Join(failed...)
+	return failed
+}
+
+// unanswered is that a member gave no answer at any of its addresses: in one line, for it becomes evidence.
+type unanswered struct {
+	member uint8
+	at     []string
+	errs   []error // one for each of at
+}
+
+// Error names the addresses with the innermost reason; those that follow each other with the same one together.
+func (u *unanswered) Error() string {
+	var groups []string
+	for i := 0; i < len(u.errs); {
+		reason, first := innermost(u.errs[i]), i
+		for i < len(u.errs) && innermost(u.errs[i]) == reason {
+			i++
+		}
+		groups = append(groups, fmt.Sprintf("at %s (%s)", strings.Join(u.at[first:i], ", "), reason))
+	}
+	return fmt.Sprintf("member %d: unreachable %s", u.member, strings.Join(groups, "; "))
+}
+
+// Unwrap gives them all, so that it is peerapi.ErrUnreachable too.
+func (u *unanswered) Unwrap() []error { return u.errs }
+
+// innermost is what the network said: the connection and the request around it are named already.
+func innermost(err error) string {
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		return op.Err.Error()
+	}
+	if request, ok := errors.AsType[*url.Error](err); ok {
+		return request.Err.Error()
+	}
+	return err.Error()
 }
 
 // maxWays is at how many addresses a member is looked for.

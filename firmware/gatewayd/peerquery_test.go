@@ -1,10 +1,15 @@
 package gatewayd
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -15,6 +20,22 @@ import (
 	"github.com/twinkeep/twinkeep/firmware/peerapi"
 	"github.com/twinkeep/twinkeep/ha/member"
 )
+
+// TestUnanswered: why a member could not be asked is one line, for it becomes evidence, and still what callers look for.
+func TestUnanswered(t *testing.T) {
+	call := func(err error) error {
+		return fmt.Errorf("member 2 at x: %w: %w", peerapi.ErrUnreachable, &url.Error{Op: "Get", URL: "https://x/", Err: err})
+	}
+	timeout := call(&net.OpError{Op: "dial", Net: "tcp", Err: errors.New("i/o timeout")})
+	err := error(&unanswered{2, []string{"169.254.77.2", "10.1.0.3", "192.0.2.3"}, []error{timeout, timeout, call(context.DeadlineExceeded)}})
+	if want := "member 2: unreachable at 169.254.77.2, 10.1.0.3 (i/o timeout); at 192.0.2.3 (context deadline exceeded)"; err.Error() != want {
+		t.Errorf("%s, want %s", err, want)
+	}
+	var e *api.Error
+	if !errors.Is(err, peerapi.ErrUnreachable) || !errors.As(asAPIError(err), &e) || e.Status != http.StatusBadGateway {
+		t.Errorf("%v is not what it was", err)
+	}
+}
 
 func TestWaysTo(t *testing.T) {
 	at := func(a string, sync bool, age time.Duration) member.PeerAddress {
