@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"syscall"
 
@@ -33,7 +32,8 @@ func (s *session) factoryResetCommand() *cobra.Command {
 		Long: "The node file, the cluster key, the remembered term and the journals are erased at the next start; both images stay.\n" +
 			"The device comes back as after its first boot, with its gate shut.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if _, err := data.Read(); err != nil {
+			disk, err := data.Read()
+			if err != nil {
 				return &api.Error{Message: "this device has no data partition: a restart forgets everything", Cause: err}
 			}
 			if !sure {
@@ -45,11 +45,7 @@ func (s *session) factoryResetCommand() *cobra.Command {
 					return errors.New("nothing was done")
 				}
 			}
-			f, err := os.Create(filepath.Join(data.Mountpoint, data.ResetFile))
-			if err != nil {
-				return err
-			}
-			if err := errors.Join(f.Sync(), f.Close()); err != nil {
+			if err := disk.AskReset(); err != nil {
 				return err
 			}
 			if err := s.client().Shutdown(cmd.Context(), supervise.Reboot); err != nil {

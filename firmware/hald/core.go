@@ -55,6 +55,7 @@ type core struct {
 	until   time.Duration
 	// resetting: confirmed, and only the restart is left. told: the first status has been said.
 	resetting, told bool
+	unreset         string // why a reset that was confirmed did not come about
 }
 
 type sensorState struct {
@@ -90,6 +91,9 @@ func (c *core) parts() (out []string) {
 		if s.problem != "" && !d.Optional {
 			out = append(out, d.Name+": "+s.problem)
 		}
+	}
+	if c.unreset != "" {
+		out = append(out, c.unreset)
 	}
 	return append(out, c.faults...)
 }
@@ -223,11 +227,18 @@ func (c *core) follow(now time.Duration, name string, actions []button.Action) (
 		case button.Cancelled:
 			c.show("", 0)
 		case button.Confirmed:
-			c.resetting = true
+			c.resetting, c.unreset = true, ""
 			out = append(out, Order{Do: FactoryReset})
 		}
 	}
 	return out
+}
+
+// notReset takes that the box is not erased, so that nobody thinks it was.
+func (c *core) notReset(err error) []Order {
+	c.resetting, c.unreset = false, "the factory reset failed: "+err.Error()
+	c.show("", 0)
+	return c.review()
 }
 
 func (c *core) show(what string, until time.Duration) { c.showing, c.until = what, until }

@@ -1,6 +1,7 @@
 package hald
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -63,6 +64,8 @@ func TestJudge(t *testing.T) {
 	sick.HA.Problems = []string{"interface G1: no carrier", "temperature: CPU 99 degrees"}
 	lost.HA.Peers = []member.PeerStatus{{Name: "gw-b", State: "LOST"}}
 	alone.HA.ClusterID, unapplied.HA.ClusterID, unapplied.Applied = 0, 0, false
+	full := in("STANDBY")
+	full.Disk = "the data partition is full"
 	lostYoung := lost
 	lostYoung.Uptime = time.Minute
 	for _, tt := range []struct {
@@ -77,6 +80,7 @@ func TestJudge(t *testing.T) {
 		{"on its way", young, nil, led.Booting, false, ""},
 		{"had is dead", silent, nil, led.Attention, false, "had does not answer"},
 		{"active", in("ACTIVE"), nil, led.Active, true, ""},
+		{"full disk", full, nil, led.Attention, false, "the data partition is full"},
 		{"standby", in("STANDBY"), nil, led.Standby, false, ""},
 		{"witness", in("WITNESS"), nil, led.Standby, false, ""},
 		{"ready", in("READY"), nil, led.Booting, false, ""},
@@ -143,6 +147,19 @@ func TestButtons(t *testing.T) {
 	c.pressed(18*time.Second, "S1", true)
 	if got := does(c.tick(21 * time.Second)); !slices.Equal(got, []string{"factory reset"}) || !c.lamp(led.ShowsStatus).Equal(led.Done) {
 		t.Errorf("confirmed: %v", got)
+	}
+	// A reset that does not come about is not shown as one.
+	c.notReset(errors.New("the disk cannot be written"))
+	if p := c.lamp(led.ShowsStatus); p.Equal(led.Done) || c.status != led.Attention || !strings.Contains(strings.Join(c.reasons, "; "), "the factory reset failed: the disk cannot be written") {
+		t.Errorf("failed: %v, %v, %q", p, c.status, c.reasons)
+	}
+	c.pressed(29*time.Second, "S1", false)
+	c.pressed(30*time.Second, "S1", true)
+	c.tick(35 * time.Second)
+	c.pressed(36*time.Second, "S1", false)
+	c.pressed(37*time.Second, "S1", true)
+	if got := does(c.tick(40 * time.Second)); !slices.Equal(got, []string{"factory reset"}) || !c.lamp(led.ShowsStatus).Equal(led.Done) {
+		t.Errorf("confirmed once more: %v", got)
 	}
 	c = newCore(testBoard(t))
 	if got := does(c.pressed(0, "power", true)); !slices.Equal(got, []string{"power off"}) {

@@ -233,17 +233,20 @@ func (d *daemon) facts(ctx context.Context) Facts {
 		f.Locked = l.Reason
 	}
 	f.Upgrading = upgrading(d.RunDir)
+	f.Disk = data.Room()
 	return f
 }
 
 // carryOut does what the core ordered. Orders to other daemons have a time limit and do not hold up the next event.
 func (d *daemon) carryOut(ctx context.Context, o Order) {
-	client := func(what string, do func(context.Context) error) {
+	client := func(what string, do func(context.Context) error) error {
 		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 		defer cancel()
-		if err := do(ctx); err != nil {
+		err := do(ctx)
+		if err != nil {
 			d.Log.Error("could not "+what, "err", err)
 		}
+		return err
 	}
 	switch o.Do {
 	case Say:
@@ -260,7 +263,9 @@ func (d *daemon) carryOut(ctx context.Context, o Order) {
 	case PowerOff:
 		client("switch off", func(ctx context.Context) error { return d.client.Shutdown(ctx, supervise.Poweroff) })
 	case FactoryReset:
-		client("reset to factory settings", d.factoryReset)
+		if err := client("reset to factory settings", d.factoryReset); err != nil {
+			d.event(ctx, func(c *core, _ time.Duration) []Order { return c.notReset(err) })
+		}
 	case GiveAway:
 		client("give the role away", func(ctx context.Context) error {
 			_, err := d.client.Deactivate(ctx)
@@ -282,13 +287,8 @@ func (d *daemon) carryOut(ctx context.Context, o Order) {
 
 // factoryReset asks PID 1 to make the data partition anew, and restarts. Without one the restart forgets everything.
 func (d *daemon) factoryReset(ctx context.Context) error {
-	if _, err := data.Read(); err == nil {
-		f, err := os.Create(filepath.Join(data.Mountpoint, data.ResetFile))
-		if err == nil {
-			err = f.Sync()
-			f.Close()
-		}
-		if err != nil {
+	if disk, err := data.Read(); err == nil {
+		if err := disk.AskReset(); err != nil {
 			return err
 		}
 	}

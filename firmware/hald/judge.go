@@ -18,6 +18,7 @@ type Facts struct {
 	Applied   bool   // gatewayd has the node file in force
 	Locked    string // why the licence locks the box down; empty: it does not
 	Upgrading string // why it counts as upgrading; empty: it does not
+	Disk      string // what is wrong with the data partition; empty: nothing
 }
 
 // patience is how long a box may take to start before that is a fault.
@@ -46,6 +47,9 @@ func judge(f Facts, parts []string) (s led.Status, reasons []string) {
 		return led.Upgrading, []string{f.Upgrading}
 	}
 	reasons = slices.Clone(parts)
+	if f.Disk != "" {
+		reasons = append(reasons, f.Disk)
+	}
 	starting := f.Uptime < patience
 	switch {
 	case !f.Answers:

@@ -18,6 +18,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Bounds of what is kept.
@@ -49,16 +51,74 @@ func Open(dir string) (*Log, error) {
 	if n := len(numbers); n > 0 {
 		l.number = numbers[n-1] + 1
 	}
-	for len(numbers) >= Boots {
-		for _, ext := range []string{".log", ".old", ".crash"} {
-			if err := os.Remove(l.path(numbers[0], ext)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return nil, err
-			}
+	for ; len(numbers) >= Boots || len(numbers) > 0 && sizes(dir) > share(dir); numbers = numbers[1:] {
+		if err := remove(dir, numbers[0]); err != nil {
+			return nil, err
 		}
-		numbers = numbers[1:]
 	}
-	l.f, err = os.OpenFile(l.path(l.number, ".log"), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	return l, err
+	if l.f, err = l.create(l.number, ".log"); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// create makes a file; on a full disk at the price of older boots.
+func (l *Log) create(n int, ext string) (f *os.File, err error) {
+	err = l.makingRoom(func() error {
+		f, err = os.OpenFile(l.path(n, ext), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+		return err
+	})
+	return f, err
+}
+
+// makingRoom removes the oldest boots, one at a time, while the disk is too full for what is to be done. The boot before this one is kept: it is the one
+// that somebody wants to see.
+func (l *Log) makingRoom(do func() error) error {
+	for {
+		err := do()
+		if !errors.Is(err, unix.ENOSPC) {
+			return err
+		}
+		numbers, lerr := List(l.dir)
+		if lerr != nil || len(numbers) == 0 || numbers[0] >= l.number-1 {
+			return err
+		}
+		if rerr := remove(l.dir, numbers[0]); rerr != nil {
+			return errors.Join(err, rerr)
+		}
+	}
+}
+
+var extensions = []string{".old", ".log", ".crash"}
+
+// remove forgets a boot.
+func remove(dir string, n int) error {
+	for _, ext := range extensions {
+		if err := os.Remove(path(dir, n, ext)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// sizes is what all boots in dir take.
+func sizes(dir string) (n int64) {
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		if i, err := e.Info(); err == nil && fileName.MatchString(e.Name()) {
+			n += i.Size()
+		}
+	}
+	return n
+}
+
+// share is how much of the disk earlier boots may take: a quarter, for the policy is on it too.
+func share(dir string) int64 {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return 1 << 62
+	}
+	return int64(st.Blocks/4) * st.Bsize
 }
 
 // Number of this boot.
@@ -70,7 +130,7 @@ func path(dir string, n int, ext string) string {
 	return filepath.Join(dir, fmt.Sprintf("%08d%s", n, ext))
 }
 
-// Write adds lines. A full disk loses them and is no error for the journal.
+// Write adds lines. On a full disk older boots make room for them; what then finds none is lost.
 func (l *Log) Write(p []byte) (int, error) {
 	if l.f == nil {
 		return 0, os.ErrClosed
@@ -80,16 +140,22 @@ func (l *Log) Write(p []byte) (int, error) {
 			return 0, err
 		}
 	}
-	n, err := l.f.Write(p)
-	l.size += n
-	return n, err
+	done := 0
+	err := l.makingRoom(func() error {
+		n, err := l.f.Write(p[done:])
+		done += n
+		return err
+	})
+	l.size += done
+	return done, err
 }
 
 func (l *Log) turn() error {
-	if err := os.Rename(l.path(l.number, ".log"), l.path(l.number, ".old")); err != nil {
+	// It is not there when it was renamed before and the disk then had no room for the next one.
+	if err := os.Rename(l.path(l.number, ".log"), l.path(l.number, ".old")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	f, err := os.OpenFile(l.path(l.number, ".log"), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	f, err := l.create(l.number, ".log")
 	if err != nil {
 		return err
 	}
@@ -132,19 +198,30 @@ func (l *Log) TakeCrash(pstore string) (bool, error) {
 		}
 		text = append(append(text, b...), '\n')
 	}
-	f, err := os.Create(l.path(l.number-1, ".crash"))
-	if err != nil {
-		return false, err
-	}
-	_, err = f.Write(text[max(0, len(text)-maxCrash):])
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return false, fmt.Errorf("keep the crash log: %w", err)
+	if err := l.keepCrash(text[max(0, len(text)-maxCrash):]); err != nil {
+		return false, fmt.Errorf("keep the crash log, which is in the firmware until there is room: %w", err)
 	}
 	var errs []error
 	for _, e := range entries {
 		errs = append(errs, os.Remove(filepath.Join(pstore, e.Name())))
 	}
 	return true, errors.Join(errs...)
+}
+
+// keepCrash writes the whole text or nothing.
+func (l *Log) keepCrash(text []byte) error {
+	return l.makingRoom(func() error {
+		name := l.path(l.number-1, ".crash")
+		f, err := os.Create(name)
+		if err != nil {
+			return err
+		}
+		_, err = f.Write(text)
+		if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+			os.Remove(name)
+		}
+		return err
+	})
 }
 
 func readSome(name string) ([]byte, error) {
@@ -189,7 +266,7 @@ func Show(w io.Writer, dir string, boot int) error {
 	if boot > 0 || at < 0 {
 		return fmt.Errorf("boot %d is not kept: there are 0 to %d", boot, 1-len(numbers))
 	}
-	for _, ext := range []string{".old", ".log", ".crash"} {
+	for _, ext := range extensions {
 		f, err := os.Open(path(dir, numbers[at], ext))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue

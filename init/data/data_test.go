@@ -30,11 +30,14 @@ func TestInspect(t *testing.T) {
 type edge struct {
 	mountAfter string // mounts work once this was done
 	check      error
+	writable   error
 	done       []string
 }
 
-func (e *edge) Create() error { e.done = append(e.done, "create"); return nil }
-func (e *edge) Check() error  { e.done = append(e.done, "check"); return e.check }
+func (e *edge) Create() error        { e.done = append(e.done, "create"); return nil }
+func (e *edge) Check() error         { e.done = append(e.done, "check"); return e.check }
+func (e *edge) Writable() error      { return e.writable }
+func (e *edge) MountReadOnly() error { e.done = append(e.done, "read"); return nil }
 func (e *edge) Mount() error {
 	e.done = append(e.done, "mount")
 	if strings.Contains(strings.Join(e.done, " "), e.mountAfter) {
@@ -57,6 +60,8 @@ func TestBring(t *testing.T) {
 		{"errors seen", Suspect, edge{mountAfter: "check"}, "check mount", Outcome{Repaired: true}},
 		{"does not mount", Clean, edge{mountAfter: "check"}, "mount check mount", Outcome{Repaired: true}},
 		{"superblock gone", Foreign, edge{mountAfter: "check"}, "check mount", Outcome{Repaired: true}},
+		{"write-protected", Clean, edge{mountAfter: "never", writable: errors.New("read-only")}, "mount read", Outcome{ReadOnly: true}},
+		{"damaged and write-protected", Suspect, edge{writable: errors.New("I/O error")}, "read", Outcome{ReadOnly: true}},
 		{"beyond repair", Clean, edge{mountAfter: "create", check: errors.New("exit status 8")}, "mount check create mount", Outcome{Created: true, Lost: true}},
 		{"repair did not help", Foreign, edge{mountAfter: "create"}, "check mount create mount", Outcome{Created: true, Lost: true}},
 	} {

@@ -61,6 +61,8 @@ type Edge interface {
 	Create() error
 	Check() error // repairs what can be repaired
 	Mount() error
+	Writable() error // that the partition cannot be written at all
+	MountReadOnly() error
 }
 
 // Outcome of Bring.
@@ -69,11 +71,15 @@ type Outcome struct {
 	Repaired bool
 	// Lost says that there was something before Created, which is gone.
 	Lost bool
+	// ReadOnly says that the disk cannot be written.
+	ReadOnly bool
 }
 
 // Bring gets the partition mounted. What can be saved is saved: the file system
 // is made anew only where nothing was, or where neither mounting nor repairing
-// helps. say tells the operator what happens.
+// helps. What cannot be written, as flash at the end of its life, can be neither
+// repaired nor made anew, and may be whole: it is read. say tells the operator
+// what happens.
 func Bring(c Condition, e Edge, say func(format string, args ...any)) (Outcome, error) {
 	var o Outcome
 	switch c {
@@ -82,7 +88,7 @@ func Bring(c Condition, e Edge, say func(format string, args ...any)) (Outcome, 
 		say("data partition: blank, it is created")
 	case Unfinished:
 		o.Created = true
-		say("data partition: its creation was interrupted, it is created")
+		say("data partition: its creation was interrupted, or a factory reset was asked for: it is created")
 	case Clean:
 		err := e.Mount()
 		if err == nil {
@@ -93,6 +99,11 @@ func Bring(c Condition, e Edge, say func(format string, args ...any)) (Outcome, 
 		say("data partition: %v, it is repaired", c)
 	}
 	if !o.Created {
+		if err := e.Writable(); err != nil {
+			say("data partition: the disk cannot be written: %v; what is on it is read, and nothing is kept from now on: replace the disk", err)
+			o.ReadOnly = true
+			return o, e.MountReadOnly()
+		}
 		err := e.Check()
 		if err == nil {
 			if err = e.Mount(); err == nil {

@@ -59,15 +59,23 @@ func Open(o Options) (Disk, error) {
 	if err := waitFor(d.Data, 5*time.Second); err != nil {
 		return d, err
 	}
-	outcome, err := Bring(condition, ext4{d.Data, o.Say}, o.Say)
+	outcome, err := Bring(condition, ext4{d.Data, Mountpoint, o.Say}, o.Say)
 	d.Lost = outcome.Lost
-	if _, serr := os.Stat(filepath.Join(Mountpoint, ResetFile)); err == nil && serr == nil {
+	_, serr := os.Stat(filepath.Join(Mountpoint, ResetFile))
+	switch asked := err == nil && serr == nil; {
+	case asked && outcome.ReadOnly:
+		o.Say("data partition: a factory reset was asked for, and nothing can be erased: destroy the disk")
+		err = errors.Join(errors.New("a disk that is to be erased is not used"), unix.Unmount(Mountpoint, 0))
+	case asked:
 		o.Say("data partition: factory reset, all configuration, keys and journals are erased")
 		outcome.Created = true
-		err = reset(ext4{d.Data, o.Say})
+		err = reset(ext4{d.Data, Mountpoint, o.Say})
 	}
 	if err != nil {
 		return d, fmt.Errorf("data partition %s: %w", d.Data, err)
+	}
+	if outcome.ReadOnly {
+		return d, d.store()
 	}
 	if err := settle(d.Data, outcome.Created); err != nil {
 		o.Say("data partition: %v", err)
@@ -86,7 +94,7 @@ func (d Disk) store() error {
 // reset makes a mounted partition anew. After a power cut in the middle it is
 // unfinished, and the next boot creates it.
 func reset(e ext4) error {
-	if err := unix.Unmount(Mountpoint, 0); err != nil {
+	if err := unix.Unmount(e.dir, 0); err != nil {
 		return fmt.Errorf("unmount: %w", err)
 	}
 	return errors.Join(e.Create(), e.Mount())
@@ -94,26 +102,54 @@ func reset(e ext4) error {
 
 // ext4 is the edge on the kernel.
 type ext4 struct {
-	device string
-	say    func(format string, args ...any)
+	device, dir string // dir: where it is mounted
+	say         func(format string, args ...any)
 }
 
 var _ Edge = ext4{}
 
+// mountFlags are those of every mount of the partition.
+const mountFlags = unix.MS_NOATIME | unix.MS_NOSUID | unix.MS_NODEV
+
 func (e ext4) Mount() error {
 	// data=ordered and barriers are the defaults. A damaged file system must not
 	// be damaged further: it becomes read-only, and is repaired at the next boot.
-	if err := unix.Mount(e.device, Mountpoint, "ext4", unix.MS_NOATIME|unix.MS_NOSUID|unix.MS_NODEV, "errors=remount-ro"); err != nil {
+	if err := unix.Mount(e.device, e.dir, "ext4", mountFlags, "errors=remount-ro"); err != nil {
 		return fmt.Errorf("mount %s: %w", e.device, err)
 	}
-	err := tryOut(Mountpoint)
+	err := tryOut(e.dir)
 	if !inconsistent(err) {
 		return nil // full or failing: what is there can still be read
 	}
-	if uerr := unix.Unmount(Mountpoint, 0); uerr != nil {
+	if uerr := unix.Unmount(e.dir, 0); uerr != nil {
 		return fmt.Errorf("unmount %s: %w", e.device, uerr)
 	}
 	return fmt.Errorf("mounted %s, but: %w", e.device, err)
+}
+
+// Writable writes the first sector again, as it is; a power cut in between leaves it whole.
+func (e ext4) Writable() error {
+	f, err := os.OpenFile(e.device, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	b := make([]byte, gpt.Sector)
+	if _, err := f.ReadAt(b, 0); err != nil {
+		return nil // whether it can be written is not known, and the check sees to the rest
+	}
+	if _, err = f.WriteAt(b, 0); err == nil {
+		err = f.Sync()
+	}
+	return err
+}
+
+// MountReadOnly mounts without replaying the journal, which would have to be written.
+func (e ext4) MountReadOnly() error {
+	if err := unix.Mount(e.device, e.dir, "ext4", mountFlags|unix.MS_RDONLY, "noload"); err != nil {
+		return fmt.Errorf("mount %s read-only: %w", e.device, err)
+	}
+	return nil
 }
 
 // tryOut writes a file. A file system can mount and yet have tables so wrong that
@@ -181,9 +217,7 @@ func writeTemplate(f gpt.Disk, fs []byte) error {
 	if len(fs) < block || len(fs)%block != 0 {
 		return fmt.Errorf("template of the file system has %d bytes", len(fs))
 	}
-	first := make([]byte, gpt.Sector)
-	copy(first, unfinished)
-	if err := flushed(f, first, 0); err != nil {
+	if err := markUnfinished(f); err != nil {
 		return err
 	}
 	for off := gpt.Sector; off < len(fs); {
@@ -197,6 +231,13 @@ func writeTemplate(f gpt.Disk, fs []byte) error {
 		return fmt.Errorf("create the file system: %w", err)
 	}
 	return flushed(f, fs[:gpt.Sector], 0)
+}
+
+// markUnfinished has the file system made anew, at this boot or at the next one.
+func markUnfinished(f gpt.Disk) error {
+	first := make([]byte, gpt.Sector)
+	copy(first, unfinished)
+	return flushed(f, first, 0)
 }
 
 // flushed writes and flushes.
@@ -298,18 +339,22 @@ func resizePartition(disk *os.File, number int, offset, size int64) error {
 // Config makes the configuration live on the data partition: what the image
 // brings in etc (/etc/twinkeep) is copied where it is missing, and the folder
 // on the disk is mounted over it.
-func Config(etc string) error {
-	disk := filepath.Join(Mountpoint, ConfigDir)
+func Config(etc string) error { return config(Mountpoint, etc) }
+
+func config(dir, etc string) error {
+	disk := filepath.Join(dir, ConfigDir)
 	if err := os.MkdirAll(disk, 0o700); err != nil {
 		return err
 	}
-	if err := copyMissing(etc, disk); err != nil {
-		return err
+	// On a full disk, or one that cannot be written, what the box was configured with counts all the same.
+	err := copyMissing(etc, disk)
+	if err != nil {
+		err = fmt.Errorf("keep what the image brings: %w", err)
 	}
-	if err := unix.Mount(disk, etc, "", unix.MS_BIND, ""); err != nil {
-		return fmt.Errorf("mount %s over %s: %w", disk, etc, err)
+	if merr := unix.Mount(disk, etc, "", unix.MS_BIND, ""); merr != nil {
+		return errors.Join(err, fmt.Errorf("mount %s over %s: %w", disk, etc, merr))
 	}
-	return nil
+	return err
 }
 
 func copyMissing(from, to string) error {
@@ -351,7 +396,7 @@ func writeDurably(name string, data []byte) error {
 	}
 	_, err = f.Write(data)
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
+		return errors.Join(err, os.Remove(tmp)) // on a full disk the half of it is in the way
 	}
 	return os.Rename(tmp, name)
 }

@@ -407,6 +407,14 @@ func TestFactoryReset(t *testing.T) {
 	if out := l.shell("ls /data"); strings.Contains(out, "secret") || !strings.Contains(out, "config") {
 		t.Errorf("after the reset: %s", out)
 	}
+	// With a disk that is full, and read-only since ext4 found an error, there is no room for the wish.
+	l.shell("echo secret > /data/secret; dd if=/dev/zero of=/data/fill bs=64k; sync; mount -o remount,ro /data")
+	l.must(l.Enter("factory-reset --yes"))
+	l.see(`a factory reset was asked for: it is created`)
+	l.ready()
+	if out := l.shell("ls /data"); strings.Contains(out, "secret") || !strings.Contains(out, "config") {
+		t.Errorf("after the second reset: %s", out)
+	}
 	l.cut()
 }
 

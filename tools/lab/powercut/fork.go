@@ -105,7 +105,7 @@ func fork(ctx context.Context, o options, scenes []*scene, kept string, accel qe
 		f := &forked{launcher: qemu.NewLauncher(), cfg: box.Config{Dir: dir, Disk: filepath.Join(dir, "disk"), NICs: 1, Accel: accel}}
 		wg.Go(func() {
 			defer f.launcher.Close()
-			for n := l.next(); n >= 0 && ctx.Err() == nil; n = l.next() {
+			for n := l.next(); n >= 0 && ctx.Err() == nil && !o.late(); n = l.next() {
 				out := f.once(ctx, n, cutOf(scenes, o.seed, n))
 				if ctx.Err() == nil { // else nothing is known
 					l.done(out)

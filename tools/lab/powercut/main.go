@@ -33,6 +33,7 @@ type options struct {
 	image, cache, keys, work string
 	seed                     uint64
 	limit                    time.Duration
+	end                      time.Time // when limit is over; zero: never
 	live                     bool
 }
 
@@ -47,7 +48,7 @@ func main() {
 	flag.StringVar(&o.work, "work", "", "keep recording, results, disks and consoles in this folder; a run with the same seed and image goes on where the last one was")
 	flag.Uint64Var(&o.seed, "seed", 0, "seed of the random numbers; 0: from the clock")
 	flag.BoolVar(&o.live, "live", false, "cut boxes that run, one after the other, instead of starting boxes with the disks that cuts in a recording leave")
-	flag.DurationVar(&o.limit, "for", 0, "stop after this time, however many cuts there were")
+	flag.DurationVar(&o.limit, "for", 0, "begin no further cut after this time, however many there were")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -68,6 +69,9 @@ type tally struct {
 	left     int
 	failures []string
 }
+
+// late tells whether no further cut is to be begun. One that runs comes to its end: on a busy machine much of a slice would be lost otherwise.
+func (o options) late() bool { return !o.end.IsZero() && time.Now().After(o.end) }
 
 // take reserves a cut; false when there are enough.
 func (t *tally) take() bool {
@@ -116,9 +120,7 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	if o.limit > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, o.limit)
-		defer cancel()
+		o.end = time.Now().Add(o.limit)
 	}
 	m, err := box.Load(o.image, o.cache, o.keys)
 	if err != nil {
@@ -150,7 +152,7 @@ func run(ctx context.Context, o options) error {
 		if err != nil {
 			return err
 		}
-		wg.Go(func() { w.live(ctx) })
+		wg.Go(func() { w.live(ctx, o) })
 	}
 	wg.Wait()
 	return t.report()

@@ -213,7 +213,8 @@ func (w *worker) commit(ctx context.Context, n int) error {
 	return err
 }
 
-// ask types a line until the console says what it should: lines of the journal come in between, also behind the last prompt.
+// ask types a line until the console says what it should: lines of the journal come in between, also behind the last prompt, and on a machine that hardly
+// runs a daemon may not answer the first time.
 func ask(ctx context.Context, b *box.Box, line, pattern string) ([]string, error) {
 	if err := b.Enter(line); err != nil {
 		return nil, err
@@ -225,7 +226,7 @@ func ask(ctx context.Context, b *box.Box, line, pattern string) ([]string, error
 		if err == nil || ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) || time.Now().After(end) {
 			return m, err
 		}
-		if err := b.Enter(""); err != nil {
+		if err := b.Enter(line); err != nil {
 			return nil, err
 		}
 	}

@@ -35,7 +35,7 @@ func replay(ctx context.Context, o options, scenes []*scene) error {
 	boots, unreadable, per, repaired := make(map[string]int), make(map[string]int), make(map[string]int), 0
 	var failures []string
 	sectors, lost, n := 0, 0, 0
-	for ; n < o.replay; n++ {
+	for ; n < o.replay && !o.late(); n++ {
 		c := cutOf(scenes, o.seed, n)
 		v, err := c.judge(ctx, dir)
 		if ctx.Err() != nil {

@@ -68,9 +68,9 @@ func newWorker(id int, dir string, seed uint64, m *box.Maker, accel qemu.Accel, 
 }
 
 // live cuts until there were enough.
-func (w *worker) live(ctx context.Context) {
+func (w *worker) live(ctx context.Context, o options) {
 	defer w.launcher.Close()
-	for n := 0; ctx.Err() == nil && w.tally.take(); n++ {
+	for n := 0; ctx.Err() == nil && !o.late() && w.tally.take(); n++ {
 		if err := w.once(ctx, n%cutsPerDisk == 0); err != nil {
 			if ctx.Err() != nil {
 				break
