@@ -140,13 +140,18 @@ func (s *speaker) server(cert tls.Certificate) *http.Server {
 // passed are the headers that go on to the keeper.
 var passed = []string{"Authorization", "Content-Type", "Accept"}
 
-// handler passes requests on, written anew: the keeper parses nothing that a stranger wrote.
+// handler passes requests on, written anew: the keeper parses nothing that a stranger wrote, and gets nothing that is too large.
 func (s *speaker) handler() http.Handler {
 	proxy := s.proxy()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if p := r.URL.Path; p == "" || p[0] != '/' || path.Clean(p) != p { // nobody walks about in the keeper's paths
 			w.Header().Set("Connection", "close")
 			api.Reply(w, nil, &api.Error{Status: http.StatusBadRequest, Message: "this is no path of the API"})
+			return
+		}
+		if r.ContentLength > maxBody { // here, where none of it has been asked for yet: who has to send it first may lose the answer
+			w.Header().Set("Connection", "close")
+			api.Reply(w, nil, tooLarge(maxBody))
 			return
 		}
 		proxy.ServeHTTP(w, r)
