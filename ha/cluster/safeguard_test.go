@@ -217,3 +217,63 @@ func TestYieldingMemberIsNotWaitedFor(t *testing.T) {
 		t.Errorf("the role was taken after %v: the one that gave it away was waited for", d)
 	}
 }
+
+func TestHigherTermIsAnnounced(t *testing.T) {
+	s := set(t, 1, nil)
+	s.active()
+	s.hear(2, wire.Standby, wire.InSync, nil)
+	if !announces(s.hear(2, wire.Standby, wire.InSync, func(b *wire.Beat) { b.Term = 9 })) || s.m.term != 10 {
+		t.Errorf("somebody held the role with a higher term, and nothing was announced; the term is %d", s.m.term)
+	}
+}
+
+func TestVacancyBeginsAnew(t *testing.T) {
+	s := set(t, 3, nil)
+	s.listened(1, 2)
+	s.run(s.m.cfg.Timing.Dead+2*s.m.cfg.Timing.Beat, func() { s.hear(2, wire.Standby, wire.InSync, nil) })
+	before := s.m.vacant
+	if s.hear(2, wire.Standby, wire.InSync|wire.Ceded, nil); s.m.vacant <= before || s.m.vacant != s.now {
+		t.Errorf("a member says that it has just lost the role: vacant since %v, want %v", s.m.vacant, s.now)
+	}
+}
+
+func TestNamingIsAsOldAsItWasSaid(t *testing.T) {
+	s := set(t, 3, nil)
+	s.listened(4, 1, 2)
+	named := func(term uint64) func(*wire.Beat) { return func(b *wire.Beat) { b.Term, b.Successor = term, 2 } }
+	if s.hear(4, wire.Standby, wire.InSync|wire.Yielding, named(1)); s.m.chosen() != 2 {
+		t.Fatalf("the successor is %d", s.m.chosen())
+	}
+	s.hear(1, wire.Standby, wire.InSync, func(b *wire.Beat) { b.Term = 2 }) // somebody had the role meanwhile
+	if s.hear(4, wire.Standby, wire.InSync|wire.Yielding, named(2)); s.m.chosen() != 0 {
+		t.Errorf("%d may take the role by a naming that another tenure has ended", s.m.chosen())
+	}
+}
+
+func TestQuietMemberKeepsItsVoteFromOneOutOfSync(t *testing.T) {
+	s := set(t, 1, func(c *Config) {
+		c.Witnesses = []Member{{ID: 9}}
+		c.Timing = Timing{Beat: 10 * time.Millisecond, Lease: 30 * time.Millisecond, Dead: 80 * time.Millisecond, Silence: 500 * time.Millisecond}
+	})
+	s.listened(4, 2, 3)
+	for _, id := range []uint8{2, 3} {
+		s.hear(id, wire.Standby, 0, nil)
+	}
+	s.m.quietUntil = s.now.Add(5 * time.Millisecond)
+	if s.hear(4, wire.Standby, wire.InSync|wire.Yielding, func(b *wire.Beat) { b.Term, b.Successor = 1, 2 }); s.m.ballot.member == 2 {
+		t.Error("a member in sync that is quiet for a moment has voted for a successor out of sync, and is bound for longer")
+	}
+}
+
+func TestOldEchoIsNoLife(t *testing.T) {
+	s := set(t, 1, nil)
+	s.active()
+	first := s.m.seq
+	s.hear(2, wire.Standby, wire.InSync, nil)
+	s.run(10*s.m.cfg.Timing.Beat, func() { s.hear(2, wire.Standby, wire.InSync, func(b *wire.Beat) { b.Heard[0].Seq = first + 1 }) })
+	p, at := s.m.peers[2], s.m.peers[2].echoAt
+	// An interface that was slow brings what was sent soon after that one.
+	if s.hear(2, wire.Standby, wire.InSync, func(b *wire.Beat) { b.Heard[0].Seq = first + 2 }); p.echoAt != at || p.echoed != first+2 {
+		t.Errorf("an echo of old counts as heard at %v, the one before at %v (echoed %d)", p.echoAt, at, p.echoed)
+	}
+}

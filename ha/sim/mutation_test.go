@@ -103,7 +103,7 @@ var mutations = []mutation{
 	{"warning still votes for the holder", echoGo, "if m.judge(); m.ballot.member == vote {", "if m.ballot.member == vote {", "the holder learns too late that a standby is deaf"},
 	{"a member that is not ready warns", echoGo, "return m.state != wire.Ready && !m.lockdown()", "return !m.lockdown()", "a standby takes the role without a warning that counts"},
 	{"new boots echoed where they were heard only", clBeatGo, "p.mayProve(p.newcomer.Nonce) &&", "false &&", "a new boot that hears by one interface and is heard by another is never believed"},
-	{"echo of one interface only", clBeatGo, "Seq: p.view.Seq}", "Seq: h.seq}", "a standby that hears the holder no longer is not told that another one does"},
+	{"echo of one interface only", clBeatGo, "Seq: p.view.Seq}", "Seq: p.heard[iface].seq}", "a standby that hears the holder no longer is not told that another one does"},
 	{"heartbeats leave after the mandate", clBeatGo, "m.lastHold, by = m.now, m.mandate()", "m.lastHold = m.now", "a late heartbeat keeps the gate open too long"},
 	{"successor out of sync waited for", decideGo, " || m.passedOver(m.peer(chosen)) {", " {", "a member out of sync takes the role past one in sync"},
 	{"successor out of sync keeps its votes", quorumGo, " || m.passedOver(p):", ":", "a member out of sync takes the role past one in sync"},
