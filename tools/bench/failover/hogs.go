@@ -17,6 +17,7 @@ type Siege struct {
 	Takeovers int
 	Outage    stream.Outage
 	Busy      float64 // percent of all cores
+	Stalls    []stream.Stall
 }
 
 // siege runs busy loops at normal priority beside a pair that works. They end with the network.
@@ -35,7 +36,7 @@ func (b *bench) siege(ctx context.Context, hogs int, duration time.Duration) (s 
 	if err != nil {
 		return s, err
 	}
-	p, err := b.probe(duration)
+	p, err := b.probe(duration, true)
 	if err != nil {
 		return s, err
 	}
@@ -51,7 +52,7 @@ func (b *bench) siege(ctx context.Context, hogs int, duration time.Duration) (s 
 	if err != nil {
 		return s, err
 	}
-	s.Busy = after.Busy(cpu)
+	s.Busy, s.Stalls = after.Busy(cpu), p.Stalls
 	s.Takeovers = int(b.sys.Takeovers(b.lab) - before)
 	// The first datagrams find no neighbours, the last are still on their way.
 	edge := stream.Time(100 * time.Millisecond)

@@ -69,8 +69,8 @@ func open(ctx context.Context, dir string, c contestant) (b *bench, err error) {
 }
 
 // probe starts the traffic.
-func (b *bench) probe(duration time.Duration) (*stream.Process, error) {
-	return stream.Launch(string(b.lab.Client), string(b.lab.Server), netip.AddrPortFrom(topology.Server, echoPort), duration)
+func (b *bench) probe(duration time.Duration, watch bool) (*stream.Process, error) {
+	return stream.Launch(string(b.lab.Client), string(b.lab.Server), netip.AddrPortFrom(topology.Server, echoPort), duration, watch)
 }
 
 // trial does one event to the active gateway, and makes the pair whole again. Roles stay as they then are: the
@@ -87,7 +87,7 @@ func (b *bench) trial(ctx context.Context, e pair.Event) (t Trial, err error) {
 		return t, err
 	}
 	defer v.Close()
-	s, err := b.probe(lead + window + tail)
+	s, err := b.probe(lead+window+tail, false)
 	if err != nil {
 		return t, err
 	}

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"runtime"
 	"runtime/debug"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -22,12 +23,14 @@ type order struct {
 	Client, Server string // names of namespaces
 	Target         netip.AddrPort
 	Duration       time.Duration
+	Watch          bool // the cores, too
 }
 
 // account is what it answers on its standard output, first when the stream has started, then when it is over.
 type account struct {
 	Begun   Time
 	Records []Record
+	Stalls  []Stall
 	Error   string
 }
 
@@ -38,11 +41,13 @@ type Process struct {
 	stop  io.WriteCloser
 	in    *gob.Decoder
 	begun Time
+	// Stalls of the cores, after Wait, if they were watched.
+	Stalls []Stall
 }
 
 // Launch starts a stream from one namespace to an address in another; it stops by itself after duration. Wait or
-// Stop must be called in any case. The program must call Main before anything else.
-func Launch(client, server string, target netip.AddrPort, duration time.Duration) (*Process, error) {
+// Stop must be called in any case. With watch it also notes when cores stand still. The program must call Main before anything else.
+func Launch(client, server string, target netip.AddrPort, duration time.Duration, watch bool) (*Process, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("find this program: %w", err)
@@ -71,7 +76,7 @@ func Launch(client, server string, target netip.AddrPort, duration time.Duration
 	}
 	p.in = gob.NewDecoder(out)
 	var a account
-	err = gob.NewEncoder(p.stop).Encode(order{client, server, target, duration})
+	err = gob.NewEncoder(p.stop).Encode(order{client, server, target, duration, watch})
 	if err == nil {
 		err = p.answer(&a)
 	}
@@ -99,6 +104,7 @@ func (p *Process) Begun() Time { return p.begun }
 func (p *Process) Wait() ([]Record, error) {
 	var a account
 	err := p.answer(&a)
+	p.Stalls = a.Stalls
 	return a.Records, errors.Join(err, p.Stop())
 }
 
@@ -141,11 +147,18 @@ func Main[N Namespace](find func(name string) N) {
 		if err := out.Encode(account{Begun: s.Begun()}); err != nil {
 			return err
 		}
+		var over atomic.Bool
+		stalls := func() ([]Stall, error) { return nil, nil }
+		if o.Watch {
+			stalls = watchAll(&over)
+		}
 		records, err := s.Wait()
-		if err != nil {
+		over.Store(true)
+		seen, watchErr := stalls()
+		if err := errors.Join(err, watchErr); err != nil {
 			return err
 		}
-		return out.Encode(account{Begun: s.Begun(), Records: records})
+		return out.Encode(account{Begun: s.Begun(), Records: records, Stalls: seen})
 	}()
 	if err != nil {
 		_ = out.Encode(account{Error: err.Error()}) // the other side may be gone

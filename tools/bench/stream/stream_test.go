@@ -96,7 +96,7 @@ func TestProcessStops(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root for SCHED_FIFO")
 	}
-	p, err := Launch("", "", netip.MustParseAddrPort("127.0.0.1:47172"), time.Minute)
+	p, err := Launch("", "", netip.MustParseAddrPort("127.0.0.1:47172"), time.Minute, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +114,7 @@ func TestProcessTellsWhatIsWrong(t *testing.T) {
 		t.Skip("needs root for SCHED_FIFO")
 	}
 	// No address of this machine.
-	if _, err := Launch("", "", netip.MustParseAddrPort("192.0.2.1:47173"), time.Second); err == nil {
+	if _, err := Launch("", "", netip.MustParseAddrPort("192.0.2.1:47173"), time.Second, false); err == nil {
 		t.Error("a probe of an address that is not here was started")
 	} else {
 		t.Log(err)
@@ -125,7 +125,7 @@ func TestLoopback(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root for SCHED_FIFO")
 	}
-	s, err := Launch("", "", netip.MustParseAddrPort("127.0.0.1:47171"), 100*time.Millisecond)
+	s, err := Launch("", "", netip.MustParseAddrPort("127.0.0.1:47171"), 100*time.Millisecond, true)
 	if err != nil {
 		t.Fatal(err)
 	}
