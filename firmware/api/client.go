@@ -168,7 +168,7 @@ func (c *Client) RemoveMember(ctx context.Context, r Remove) (string, error) {
 }
 
 // ReportSync says whether this member's connection table equals the active member's.
-func (c *Client) ReportSync(ctx context.Context, s Sync) (string, error) {
+func (c *Client) ReportSync(ctx context.Context, s SyncReport) (string, error) {
 	var m Message
 	err := c.call(ctx, HadSocket, http.MethodPost, "/v1/sync", s, &m)
 	return m.Message, err
