@@ -11,7 +11,7 @@ demo)  want="qemu-system-x86_64:qemu-system-x86" ;;
 test)  want="qemu-system-x86_64:qemu-system-x86 curl:curl ip:iproute2 nft:nftables ping:iputils-ping sysctl:procps tshark:tshark tcpdump:tcpdump conntrack:conntrack ethtool:ethtool ssh:openssh-client swtpm:swtpm" ;;
 box)   want="qemu-system-x86_64:qemu-system-x86 /usr/share/OVMF/OVMF_CODE_4M.secboot.fd:ovmf mformat:mtools swtpm:swtpm" ;;
 tpm)   want="swtpm:swtpm" ;;
-hardware) want="qemu-system-x86_64:qemu-system-x86" ;;
+hardware) want="qemu-system-x86_64:qemu-system-x86 mformat:mtools" ;;
 hardware-arm64) want="qemu-system-aarch64:qemu-system-arm /usr/share/AAVMF/AAVMF_CODE.fd:qemu-efi-aarch64 mformat:mtools dpkg:dpkg xz:xz-utils mke2fs:e2fsprogs" ;;
 bench) want="ip:iproute2 nft:nftables ping:iputils-ping sysctl:procps keepalived:keepalived conntrackd:conntrackd conntrack:conntrack" ;;
 *) echo "usage: need.sh image|kernel|demo|test|box|tpm|hardware|hardware-arm64|bench" >&2; exit 2 ;;

@@ -33,9 +33,6 @@ const (
 	offType       = 12
 	offNextHeader = 14 + 6 // of IPv6
 	offICMPv6Type = 14 + 40
-
-	typePacketHost = 0 // linux/if_packet.h
-	typeOutgoing   = 4
 )
 
 var (
@@ -51,9 +48,9 @@ func program(k kind, shared net.HardwareAddr, vips []netip.Addr) []bpf.Instructi
 	add(bpf.LoadExtension{Num: bpf.ExtVLANTagPresent}, bpf.JumpIf{Cond: bpf.JumpEqual, Val: 0, SkipTrue: 1}, reject)
 	switch k {
 	case in:
-		add(bpf.LoadExtension{Num: bpf.ExtType}, bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: typeOutgoing, SkipTrue: 1}, reject)
+		add(bpf.LoadExtension{Num: bpf.ExtType}, bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.PACKET_OUTGOING, SkipTrue: 1}, reject)
 	case out:
-		add(bpf.LoadExtension{Num: bpf.ExtType}, bpf.JumpIf{Cond: bpf.JumpEqual, Val: typeOutgoing, SkipTrue: 1}, reject)
+		add(bpf.LoadExtension{Num: bpf.ExtType}, bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.PACKET_OUTGOING, SkipTrue: 1}, reject)
 	}
 	return append(p, classify(k, shared, vips)...)
 }
@@ -94,7 +91,7 @@ func classify(k kind, shared net.HardwareAddr, vips []netip.Addr) []bpf.Instruct
 		mac(6)
 	}
 	if k == in { // with another address of this member's: only if it is for this member
-		add(bpf.LoadExtension{Num: bpf.ExtType}, bpf.JumpIf{Cond: bpf.JumpEqual, Val: typePacketHost, SkipTrue: 1}, reject)
+		add(bpf.LoadExtension{Num: bpf.ExtType}, bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.PACKET_HOST, SkipTrue: 1}, reject)
 	}
 	var four, six []netip.Addr
 	for _, v := range vips {

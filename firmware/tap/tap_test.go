@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
 
 	"github.com/twinkeep/twinkeep/tools/netnslab"
 )
@@ -54,7 +55,7 @@ func takes(t *testing.T, f []byte, vips ...netip.Addr) (kinds []kind) {
 		p := classify(k, shared, vips)
 		for i, ins := range p {
 			if ext, ok := ins.(bpf.LoadExtension); ok && ext.Num == bpf.ExtType {
-				p[i] = bpf.LoadConstant{Val: typePacketHost}
+				p[i] = bpf.LoadConstant{Val: unix.PACKET_HOST}
 			}
 		}
 		vm, err := bpf.NewVM(p)

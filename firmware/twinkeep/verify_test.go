@@ -48,6 +48,13 @@ func verifiable(t *testing.T) *pair.Pair {
 	}
 	p.StartBoth()
 	p.Wait("traffic through the pair", p.Reachable)
+	stream(t, p)
+	return p
+}
+
+// stream sends traffic through the cluster until the test ends.
+func stream(t *testing.T, p *pair.Pair) {
+	t.Helper()
 	ping := exec.Command("ip", "netns", "exec", p.ClientNS.Name, "ping", "-q", "-i0.02", "-s400", pair.Server)
 	if err := ping.Start(); err != nil {
 		t.Fatal(err)
@@ -56,7 +63,6 @@ func verifiable(t *testing.T) *pair.Pair {
 		ping.Process.Kill()
 		ping.Wait()
 	})
-	return p
 }
 
 // counted waits until gatewayd of a member has so much of the traffic of now that it can be compared.

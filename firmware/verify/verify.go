@@ -212,6 +212,16 @@ func (j *judge) agreement(s *step, m *Member) {
 		}
 		s.fail("cluster interfaces, on both: do they hear each other?", "%s does not know that %s is master", o.Name, m.Name)
 	}
+	if q := m.Status.Quorum; q != nil {
+		text := fmt.Sprintf("%d of %d votes for %s, %d are a majority", q.Support, q.Voters, m.Name, q.Majority)
+		if q.Missing != "" {
+			text += "; missing: " + q.Missing
+		}
+		if q.Forced {
+			text += "; an operator gave it the role without one"
+		}
+		s.say("%s", text)
+	}
 	if f := m.Status.Failover; f.Last != "" {
 		s.say("the last change, %v ago: %s: %s", time.Duration(f.Since).Round(time.Second), f.Last, f.Reason)
 	}

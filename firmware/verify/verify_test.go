@@ -149,6 +149,59 @@ func TestTolerated(t *testing.T) {
 	}
 }
 
+// TestVotes: the votes for the master are evidence where it needs a majority; that a witness is silent is no failure of the failover.
+func TestVotes(t *testing.T) {
+	for want, q := range map[string]*member.QuorumStatus{
+		"": nil,
+		"3 of 3 votes for gw-b, 2 are a majority":                                                                     {Voters: 3, Majority: 2, Support: 3, Vote: 2},
+		"2 of 3 votes for gw-b, 2 are a majority; missing: gw-w (9) silent":                                           {Voters: 3, Majority: 2, Support: 2, Vote: 2, Missing: "gw-w (9) silent"},
+		"1 of 3 votes for gw-b, 2 are a majority; missing: gw-w (9) silent; an operator gave it the role without one": {Voters: 3, Majority: 2, Support: 1, Vote: 2, Missing: "gw-w (9) silent", Forced: true},
+	} {
+		c := good()
+		c.Members[1].Status.Quorum = q
+		v := Judge(c)
+		if got := strings.Join(v.Steps[0].Evidence, "\n"); v.Result != api.VerifyOK || want != "" && !strings.Contains(got, want) || want == "" && strings.Contains(got, "votes") {
+			t.Errorf("%s, want %q in:\n%s", v.Result, want, got)
+		}
+	}
+}
+
+// TestThree: a third member is judged as the second is, whether it has held the role before or not.
+func TestThree(t *testing.T) {
+	three := func() Case {
+		c := good()
+		third := good().Members[0]
+		third.ID, third.Name, third.Status.Member, third.Status.MemberName, third.Routes.Member = 3, "gw-c", 3, "gw-c", "gw-c"
+		third.Routes.Routes[1].Owner = "gw-c"
+		c.Members = append(c.Members, third)
+		return c
+	}
+	if v := Judge(three()); v.Result != api.VerifyOK || v.Master != "gw-b" {
+		t.Errorf("%+v", v)
+	}
+	for what, c := range map[string]struct {
+		spoil  func(m *Member)
+		step   int
+		result api.VerifyResult
+		text   string
+	}{
+		"a second master":           {func(m *Member) { m.Status.State, m.Status.Gate.Open = "ACTIVE", true }, 0, api.VerifyFailed, "more than one member is master: gw-b, gw-c"},
+		"one that holds to another": {func(m *Member) { m.Status.Holder = 1 }, 0, api.VerifyFailed, "gw-c does not know that gw-b is master"},
+		"another shared MAC":        {func(m *Member) { m.Status.VIPs[0].MAC = "10:00:00:00:10:07" }, 1, api.VerifyFailed, "gw-c would answer"},
+		"a route less":              {func(m *Member) { r := &m.Routes.Routes[0]; r.Fault, r.Why = true, "it is not in the kernel" }, 2, api.VerifyFailed, "gw-c: vip 10.1.0.1/32 would not be available"},
+		"no NAT":                    {func(m *Member) { m.NAT.Missing = []string{"chain postrouting"} }, 3, api.VerifyFailed, "gw-c: the kernel has not got"},
+		"frames":                    {func(m *Member) { m.Frames[0].In = 200 }, 4, api.VerifyFailed, "gw-c lan gets 200 frames"},
+		"silent":                    {func(m *Member) { *m = Member{ID: 3, Name: "gw-c", Silent: "unreachable"} }, 0, api.VerifyUnknown, "gw-c cannot be asked"},
+	} {
+		k := three()
+		c.spoil(&k.Members[2])
+		v := Judge(k)
+		if s := v.Steps[c.step]; v.Result != c.result || s.Result != c.result || !strings.Contains(strings.Join(s.Evidence, "\n"), c.text) {
+			t.Errorf("%s: %s, %+v, want %s with %q", what, v.Result, s, c.result, c.text)
+		}
+	}
+}
+
 // TestAdd: several spells are one watch.
 func TestAdd(t *testing.T) {
 	spell := func(term, in uint64, fault string) api.MemberEvidence {

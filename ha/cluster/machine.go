@@ -244,8 +244,13 @@ func (m *Machine) checkStall(gap time.Duration) {
 		return
 	}
 	for _, p := range m.others {
-		if p.alive { // what arrived meanwhile may be lost: silence counts only while we listen
-			p.lastHeard, p.steady = min(m.now, p.lastHeard.Add(gap)), m.now
+		if !p.alive {
+			continue
+		}
+		p.lastHeard = min(m.now, p.lastHeard.Add(gap)) // what arrived meanwhile may be lost: silence counts only while we listen
+		// What a peer echoes then is older by the gap. A short one leaves the lease room enough, and a member that is late every time has to judge, too.
+		if gap > max(t.Beat, t.Lease-2*t.Beat) {
+			p.steady = m.now
 		}
 	}
 	if gap <= t.Lease {

@@ -38,7 +38,7 @@ var mutations = []mutation{
 		"a member that slept goes on as active"},
 	{"backlog acted on after a stall", machineGo, "m.quietUntil = max(m.quietUntil, m.now.Add(t.Dead+t.Beat))", "",
 		"a standby that slept takes the role by old news"},
-	{"own sleep taken for silence of peers", machineGo, "p.lastHeard, p.steady = min(m.now, p.lastHeard.Add(gap)), m.now", "p.steady = m.now",
+	{"own sleep taken for silence of peers", machineGo, "p.lastHeard = min(m.now, p.lastHeard.Add(gap))", "",
 		"a standby that slept buries a living active member"},
 	{"sleep of a standby not noticed", machineGo, "if gap <= t.Lease {", "if true {", "a standby that slept takes the role from a living member"},
 	{"quiet time ignored", decideGo, "m.now >= m.quietUntil && m.willing()", "m.willing()", "a member takes the role before it knows who has it"},
@@ -120,6 +120,7 @@ var mutations = []mutation{
 	{"votes for a successor out of sync while quiet", decideGo, "demotion/weightInterface && m.willing() {", "demotion/weightInterface && m.mayTake() {", "a member out of sync takes the role past one in sync"},
 	{"votes kept by a bidder that lost its sync", bidGo, "if standing.on && lags && !standing.lags {", "if false {", "a member out of sync takes the role past one in sync"},
 	{"promise to a successor out of sync forgotten", decideGo, "since = max(since, m.promised, m.ballot.bound)", "", "a member out of sync takes the role past one in sync"},
+	{"late every time, deaf to none", machineGo, "if gap > max(t.Beat, t.Lease-2*t.Beat) {", "if true {", "two actives go on for as long as one of them is short of CPU"},
 	{"higher term not announced", peerGo, "m.announceAgain()\n\t\t\t// A member that starts", "// A member that starts", "switches point at a member that died in a contest"},
 }
 

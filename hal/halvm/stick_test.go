@@ -18,7 +18,7 @@ func TestStick(t *testing.T) {
 		t.Fatal(err)
 	}
 	if out, err := exec.Command("mformat", "-i", stick, "-v", "STICK", "::").CombinedOutput(); err != nil {
-		t.Fatalf("mformat: %v: install it with: tools/need.sh box\n%s", err, out)
+		t.Fatalf("mformat: %v: install it with: tools/need.sh hardware\n%s", err, out)
 	}
 	m := panelWith(t, "", []string{"-device", "qemu-xhci,id=usb", "-drive", "if=none,id=stick,format=raw,file=" + stick})
 	m.see(`hald\S* .*the case shows active`)

@@ -40,6 +40,7 @@ type life struct {
 	maker    *Maker
 	cfg      Config
 	launcher *qemu.Launcher
+	hostKey  string // of SSH, as a fingerprint
 }
 
 func newLife(t *testing.T, v Variant, secure bool) *life {

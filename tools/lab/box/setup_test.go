@@ -15,22 +15,13 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// TestFirstSetup types at the serial console of a new disk: setup, login, a forgotten password, failsafe, factory reset.
+// TestFirstSetup types at the serial console of a new disk: setup, login, a forgotten password, failsafe, factory reset. The keys of SSH, the box's own and who
+// may log in, survive a power cut, and nothing of them a factory reset.
 func TestFirstSetup(t *testing.T) {
 	l := newLife(t, Variant{Revision: 100, Cmdline: quick}, false)
 	l.forwardSSH()
 	l.on()
-	l.see(`First setup`)
-	for _, step := range []struct{ see, answer string }{
-		{`Member ID of this device \(1 to 8\) \[1\]: `, "1"}, {`Members in the cluster.*: `, ""}, {`Cluster ID.*: `, "7"}, {`Cluster key.*: `, ""},
-		{`Registration interface.*: `, ""}, {`Management address.*: `, "10.1.0.2/24"}, {`Sync interface.*: `, ""},
-		{`not shown again(?s:.*)yes, or again: `, "yes"}, {`Admin password.*: `, "correct horse"}, {`The same again: `, "correct horse"},
-	} {
-		l.see(step.see)
-		l.must(l.Enter(step.answer))
-	}
-	l.see(`saved and in force`)
-	l.see(`role assumed`)
+	l.setup()
 	_, private, err := ed25519.GenerateKey(rand.Reader)
 	l.must(err)
 	key, err := ssh.NewSignerFromKey(private)
@@ -90,11 +81,41 @@ func TestFirstSetup(t *testing.T) {
 	l.see(`Type yes to reboot: `)
 	l.must(l.Enter("yes"))
 	l.see(`Password: `)
+	var refused error
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(time.Second) { // sshd is not waited for
+		if out, refused = l.ssh("ha", ssh.PublicKeys(key)); refused == nil {
+			break
+		}
+	}
+	if refused != nil || !strings.Contains(out, "gw-1") {
+		t.Errorf("after the power cut, by the key: %v\n%s", refused, out)
+	}
+	before := l.hostKey
 	l.must(l.Enter("factory-reset"))
 	l.see(`Type erase`)
 	l.must(l.Enter("erase"))
-	l.see(`First setup`)
+	l.hostKey = ""
+	l.setup()
+	if out, err := l.ssh("ha", ssh.PublicKeys(key)); err == nil || !strings.Contains(err.Error(), "unable to authenticate") || l.hostKey == "" || l.hostKey == before {
+		t.Errorf("after the factory reset, by the key of before: %v, host key %s, before it %s\n%s", err, l.hostKey, before, out)
+	}
 	l.cut()
+}
+
+// setup answers the questions of the first setup of a new box.
+func (l *life) setup() {
+	l.Helper()
+	l.see(`First setup`)
+	for _, step := range []struct{ see, answer string }{
+		{`Member ID of this device \(1 to 8\) \[1\]: `, "1"}, {`Members in the cluster.*: `, ""}, {`Cluster ID.*: `, "7"}, {`Cluster key.*: `, ""},
+		{`Registration interface.*: `, ""}, {`Management address.*: `, "10.1.0.2/24"}, {`Sync interface.*: `, ""},
+		{`not shown again(?s:.*)yes, or again: `, "yes"}, {`Admin password.*: `, "correct horse"}, {`The same again: `, "correct horse"},
+	} {
+		l.see(step.see)
+		l.must(l.Enter(step.answer))
+	}
+	l.see(`saved and in force`)
+	l.see(`role assumed`)
 }
 
 // upgradeBySSH installs what is on the second disk from the workstation. What is cut short changes nothing.
@@ -143,7 +164,7 @@ func (l *life) forwardSSH() {
 	l.must(ln.Close())
 }
 
-// ssh runs one command over the network. The host key must be the one that the console has shown.
+// ssh runs one command over the network. The host key must be hostKey; while that is empty it is the one that the console has shown, and kept there.
 func (l *life) ssh(command string, auth ssh.AuthMethod) (string, error) {
 	l.Helper()
 	return l.pipe(command, auth, nil)
@@ -154,9 +175,13 @@ func (l *life) pipe(command string, auth ssh.AuthMethod, in io.Reader) (string, 
 	l.Helper()
 	shown := func(_ string, _ net.Addr, key ssh.PublicKey) error {
 		fingerprint := ssh.FingerprintSHA256(key)
-		if !strings.Contains(l.Said(), fingerprint) {
+		switch {
+		case l.hostKey == "" && !strings.Contains(l.Said(), fingerprint):
 			return fmt.Errorf("the console has not shown the host key %s", fingerprint)
+		case l.hostKey != "" && l.hostKey != fingerprint:
+			return fmt.Errorf("the host key is %s, and was %s", fingerprint, l.hostKey)
 		}
+		l.hostKey = fingerprint
 		return nil
 	}
 	addr := fmt.Sprintf("127.0.0.1:%d", l.cfg.SSH)

@@ -2,11 +2,14 @@ package scenario
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
+	"github.com/twinkeep/twinkeep/firmware/api"
 	"github.com/twinkeep/twinkeep/ha/member"
 	"github.com/twinkeep/twinkeep/tools/lab/agent"
 	"github.com/twinkeep/twinkeep/tools/lab/probe"
@@ -163,6 +166,53 @@ func (s *stage) operate(ctx context.Context, name string, args ...string) error 
 		return fmt.Errorf("gw-%s: %v: exit status %d: %s%s", name, args, r.Exit, r.Stdout, r.Stderr)
 	}
 	return nil
+}
+
+// verify walks through the response after a failover from a gateway: every step must be ok. What a busy machine has not answered in time is asked again.
+func (s *stage) verify(ctx context.Context, name string) error {
+	c, err := s.Agent(ctx, name)
+	if err != nil {
+		return err
+	}
+	for tries := 3; ; tries-- {
+		r, err := c.Feed(ctx, "", "/bin/twinkeep", "cluster", "verify", "--json")
+		if err != nil {
+			return err
+		}
+		var v api.Verification
+		if err := json.NewDecoder(strings.NewReader(r.Stdout)).Decode(&v); err != nil {
+			return fmt.Errorf("gw-%s: cluster verify: %w: exit status %d: %s%s%s", name, err, r.Exit, r.Stdout, r.Stderr, r.Note)
+		}
+		s.Progress("  gw-%s> cluster verify: %s", name, verdictWords(v))
+		if wrong := notOK(v); wrong == "" && r.Exit == 0 {
+			return nil
+		} else if v.Result != api.VerifyUnknown || tries == 1 {
+			return fmt.Errorf("gw-%s: cluster verify: exit status %d: %s", name, r.Exit, wrong)
+		}
+	}
+}
+
+// verdictWords is a verification in one line.
+func verdictWords(v api.Verification) string {
+	var out []string
+	for _, step := range v.Steps {
+		out = append(out, step.Name+" "+string(step.Result))
+	}
+	return fmt.Sprintf("master %s: %s", v.Master, strings.Join(out, ", "))
+}
+
+// notOK tells the steps that are not ok, with their evidence; empty: all are.
+func notOK(v api.Verification) string {
+	var out []string
+	for _, step := range v.Steps {
+		if step.Result != api.VerifyOK {
+			out = append(out, fmt.Sprintf("%s %s: %s", step.Name, step.Result, strings.Join(append(step.Evidence, step.Next...), "; ")))
+		}
+	}
+	if len(v.Steps) == 0 {
+		return "no step"
+	}
+	return strings.Join(out, ". ")
 }
 
 // shown is the states of both gateways for people; a gateway without power is "off".

@@ -32,7 +32,7 @@ var Stories = []Story{
 	{"stall", "the active VM's host process is stopped (SIGSTOP) for over 3 dead times, its clock goes on", "the peer takes over; back silent, as STANDBY", stalled, false, false},
 	{"link", "the active's LAN cable is pulled, and plugged again", "the role moves once, and stays", linkPulled, false, false},
 	{"sync", "the sync cable is cut, and mended", "ACTIVE! and DOWN; nobody fails over, nothing is lost", syncCut, false, false},
-	{"operator", "cluster failover, and back", "the role moves twice, nothing is lost", operated, false, false},
+	{"operator", "cluster failover, cluster verify, and back", "the role moves twice, nothing is lost; all that verify looks at is well", operated, false, false},
 	{"one-way", "the standby stops hearing the active's heartbeats on all segments", "the active steps down before the standby starts", oneWay, false, false},
 	{"partition", "the pair is cut in two on all segments, without witness, and healed", "both serve; healed, the better one stays and announces after the other is silent", partitioned, false, false},
 	{"policy", "a signed policy comes into force at both, a failover, a power-on with the disk, and one with a wiped disk", "what passes follows it all the time; a member that boots is STANDBY by the same policy", byPolicy, false, true},
@@ -290,6 +290,9 @@ func operated(ctx context.Context, s *stage, t *Telling) error {
 		return err
 	}
 	if _, _, err := s.pair(ctx); err != nil { // in sync again
+		return err
+	}
+	if err := s.verify(ctx, x); err != nil {
 		return err
 	}
 	if err := s.operate(ctx, y, "cluster", "failover"); err != nil {

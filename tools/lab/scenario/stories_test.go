@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twinkeep/twinkeep/firmware/api"
 	"github.com/twinkeep/twinkeep/tools/lab/capture"
 	"github.com/twinkeep/twinkeep/tools/lab/ether"
 	"github.com/twinkeep/twinkeep/tools/lab/probe"
@@ -142,5 +143,21 @@ func TestSelect(t *testing.T) {
 	}
 	if _, err := Select([]string{"nonsense"}); err == nil || !strings.Contains(err.Error(), "partition") {
 		t.Errorf("the error lists what there is: %v", err)
+	}
+}
+
+// TestNotOK: a step that was skipped or is unknown is no success of a story, nor is a verification without steps.
+func TestNotOK(t *testing.T) {
+	step := func(r api.VerifyResult) api.VerifyStep {
+		return api.VerifyStep{Name: "volume", Result: r, Evidence: []string{"nothing to compare with"}, Next: []string{"wait"}}
+	}
+	for want, v := range map[string]api.Verification{
+		"":        {Steps: []api.VerifyStep{step(api.VerifyOK)}},
+		"no step": {},
+		"volume skipped: nothing to compare with; wait": {Steps: []api.VerifyStep{step(api.VerifyOK), step(api.VerifySkipped)}},
+	} {
+		if got := notOK(v); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
 	}
 }
