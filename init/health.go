@@ -1,8 +1,6 @@
 package main
 
 import (
-	"context"
-	"net"
 	"net/http"
 	"path/filepath"
 	"sync"
@@ -10,6 +8,7 @@ import (
 
 	"github.com/twinkeep/twinkeep/init/health"
 	"github.com/twinkeep/twinkeep/init/supervise"
+	"github.com/twinkeep/twinkeep/init/unixhttp"
 )
 
 // asked are the sockets on which critical services are asked how they are. Any answer counts.
@@ -42,9 +41,7 @@ func (m *machine) watchHealth() {
 			socket := filepath.Join(runDir, name+".sock")
 			client := &http.Client{Timeout: askTimeout, Transport: &http.Transport{
 				DisableKeepAlives: true,
-				DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-					return new(net.Dialer).DialContext(ctx, "unix", socket)
-				},
+				DialContext:       unixhttp.Dial(socket),
 			}}
 			for ; ; time.Sleep(askEvery) {
 				resp, err := client.Get("http://" + name + path)

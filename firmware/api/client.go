@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"path/filepath"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/twinkeep/twinkeep/ha/member"
 	"github.com/twinkeep/twinkeep/init/supervise"
+	"github.com/twinkeep/twinkeep/init/unixhttp"
 )
 
 // Timeout is how long a daemon may take to answer.
@@ -32,9 +32,7 @@ func NewClient(runDir string) *Client {
 	c := &Client{run: runDir, https: make(map[string]*http.Client)}
 	for _, socket := range []string{InitSocket, GatewaydSocket, HadSocket, StatesyncdSocket, HaldSocket, UpgradedSocket, SSHSocket, RemoteSocket} {
 		c.https[socket] = &http.Client{Transport: &http.Transport{
-			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-				return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(runDir, socket))
-			},
+			DialContext:       unixhttp.Dial(filepath.Join(runDir, socket)),
 			DisableKeepAlives: true, // a command makes one request
 		}}
 	}
@@ -168,7 +166,7 @@ func (c *Client) RemoveMember(ctx context.Context, r Remove) (string, error) {
 }
 
 // ReportSync says whether this member's connection table equals the active member's.
-func (c *Client) ReportSync(ctx context.Context, s Sync) (string, error) {
+func (c *Client) ReportSync(ctx context.Context, s SyncReport) (string, error) {
 	var m Message
 	err := c.call(ctx, HadSocket, http.MethodPost, "/v1/sync", s, &m)
 	return m.Message, err

@@ -48,11 +48,11 @@ type Remove struct {
 	Member uint8 `json:"member"`
 }
 
-// Sync is the body of POST /v1/sync. Whoever replicates the state says it at least once a second; after the first time,
-// SyncSilence without it counts as not in sync.
-type Sync struct {
+// SyncReport is the body of had's POST /v1/sync, which statesyncd sends on every change and every second. After the first one,
+// SyncSilence without another counts as not in sync.
+type SyncReport struct {
 	InSync bool   `json:"in_sync"`
-	Text   string `json:"text,omitempty"` // why not
+	Text   string `json:"text,omitempty"` // why, or why not
 }
 
 // PolicyDevice is the critical device of the policy: whether this member may serve by what it runs.

@@ -13,12 +13,6 @@ import (
 // StatesyncdSocket is statesyncd's in the run directory.
 const StatesyncdSocket = "statesyncd.sock"
 
-// SyncReport is the body of had's POST /v1/sync, which statesyncd sends on every change and every second.
-type SyncReport struct {
-	InSync bool   `json:"in_sync"`
-	Text   string `json:"text"`
-}
-
 // SyncStatus is statesyncd's GET /v1/status.
 type SyncStatus struct {
 	Member     uint8           `json:"member"`

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/twinkeep/twinkeep/firmware/api"
+	"github.com/twinkeep/twinkeep/firmware/subnet"
 )
 
 func TestTokens(t *testing.T) {
@@ -139,7 +140,7 @@ func TestCrowd(t *testing.T) {
 			for _, g := range c.guests {
 				if g.known {
 					known++
-					if g.source == sourceOf(a) {
+					if g.source == subnet.Of(a) {
 						knownSame++
 					}
 				}
@@ -157,7 +158,7 @@ func TestCrowd(t *testing.T) {
 			}
 			same := 0
 			for _, g := range c.guests {
-				if g.source == sourceOf(a) {
+				if g.source == subnet.Of(a) {
 					same++
 				}
 			}

@@ -2,6 +2,8 @@ package apid
 
 import (
 	"net/netip"
+
+	"github.com/twinkeep/twinkeep/firmware/subnet"
 )
 
 // Limits of connections.
@@ -30,7 +32,7 @@ func newCrowd() *crowd { return &crowd{guests: make(map[uint64]*guest)} }
 // Who has no token yet gives way: first of those whose source has the most, the oldest. So whoever fills the house with silent
 // connections makes room by that, and never drives out a bearer of a token.
 func (c *crowd) enter(a netip.Addr) (id, leave uint64, ok bool) {
-	source := sourceOf(a)
+	source := subnet.Of(a)
 	count := make(map[netip.Prefix]int)
 	for _, g := range c.guests {
 		count[g.source]++

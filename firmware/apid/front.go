@@ -21,6 +21,7 @@ import (
 
 	"github.com/twinkeep/twinkeep/firmware/api"
 	"github.com/twinkeep/twinkeep/firmware/jail"
+	"github.com/twinkeep/twinkeep/init/unixhttp"
 )
 
 // Bounds of the front.
@@ -48,9 +49,7 @@ func Front(root string) error {
 	}
 	debug.SetMemoryLimit(frontMemory)
 	// The socket is all that is in the root.
-	s := newSpeaker(func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", "/"+socketName)
-	})
+	s := newSpeaker(unixhttp.Dial("/" + socketName))
 	cert, err := s.certificate()
 	if err != nil {
 		return fmt.Errorf("apid front: %w", err)

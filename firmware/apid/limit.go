@@ -3,6 +3,8 @@ package apid
 import (
 	"net/netip"
 	"time"
+
+	"github.com/twinkeep/twinkeep/firmware/subnet"
 )
 
 // Limits of requests, a source and all together. One of a fleet's programs asks a few times a minute.
@@ -43,18 +45,8 @@ type visits struct {
 
 func newLimiter() *limiter { return &limiter{sources: make(map[netip.Prefix]*visits)} }
 
-// sourceOf is what counts as one source: an IPv4 address; a subnet of IPv6, which one host has all addresses of.
-func sourceOf(a netip.Addr) netip.Prefix {
-	a = a.Unmap().WithZone("")
-	bits := a.BitLen()
-	if a.Is6() && !a.IsLinkLocalUnicast() && !a.IsLoopback() {
-		bits = 64
-	}
-	return netip.PrefixFrom(a, bits).Masked()
-}
-
 func (l *limiter) of(now time.Duration, a netip.Addr) *visits {
-	source := sourceOf(a)
+	source := subnet.Of(a)
 	v := l.sources[source]
 	if v == nil {
 		if len(l.sources) >= maxSources {

@@ -1,10 +1,8 @@
 package apid
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/netip"
@@ -14,6 +12,7 @@ import (
 
 	"github.com/twinkeep/twinkeep/firmware/api"
 	"github.com/twinkeep/twinkeep/firmware/techsupport"
+	"github.com/twinkeep/twinkeep/init/unixhttp"
 )
 
 // Headers by which the front says where a request comes from and where it came in.
@@ -126,9 +125,7 @@ func (k *keeper) daemon(socket string) http.Handler {
 			}
 		},
 		Transport: &http.Transport{
-			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-				return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(k.RunDir, socket))
-			},
+			DialContext:       unixhttp.Dial(filepath.Join(k.RunDir, socket)),
 			DisableKeepAlives: true, ResponseHeaderTimeout: 2 * time.Minute,
 		},
 		FlushInterval: -1, // the journal is followed

@@ -2,11 +2,8 @@ package console
 
 import (
 	"bytes"
-	"flag"
 	"io"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -19,26 +16,8 @@ import (
 	"github.com/twinkeep/twinkeep/ha/member"
 	"github.com/twinkeep/twinkeep/ha/statesync"
 	"github.com/twinkeep/twinkeep/init/supervise"
+	"github.com/twinkeep/twinkeep/tools/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files")
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	file := filepath.Join("testdata", name+".golden")
-	if *update {
-		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s (-want +got, -update writes it):\n%s", file, diff)
-	}
-}
 
 const ms = member.Duration(time.Millisecond)
 
@@ -277,7 +256,7 @@ func TestFormat(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var b bytes.Buffer
 			write(&b)
-			golden(t, name, b.String())
+			golden.Check(t, "testdata/"+name+".golden", b.String())
 			for line := range strings.Lines(b.String()) {
 				if strings.TrimRight(line, " \n") != strings.TrimRight(line, "\n") {
 					t.Errorf("blanks at the end of %q", line)

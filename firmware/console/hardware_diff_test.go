@@ -10,6 +10,7 @@ import (
 
 	"github.com/twinkeep/twinkeep/firmware/api"
 	"github.com/twinkeep/twinkeep/firmware/hardware"
+	"github.com/twinkeep/twinkeep/tools/golden"
 )
 
 // twins are two members, one with its second card in another slot, of another kind.
@@ -31,7 +32,7 @@ func TestHardwareDiff(t *testing.T) {
 	a, b := twins()
 	var out bytes.Buffer
 	writeHardwareDiff(&out, hardware.Compare("gw-a", a, "gw-b", b))
-	golden(t, "hardware-diff", out.String())
+	golden.Check(t, "testdata/hardware-diff.golden", out.String())
 
 	dir := t.TempDir()
 	file := func(name string, h api.Hardware) string {

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/twinkeep/twinkeep/ha/member"
+	"github.com/twinkeep/twinkeep/tools/golden"
 )
 
 // judgedStatus is of a pair with a witness, locked after a takeover.
@@ -58,7 +59,7 @@ func TestFormatVotes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer
 			write(&out)
-			golden(t, name, out.String())
+			golden.Check(t, "testdata/"+name+".golden", out.String())
 		})
 	}
 }

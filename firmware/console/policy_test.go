@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/twinkeep/twinkeep/tools/golden"
 )
 
 // TestPolicy holds what the administrator reads, command by command, over files of firmware/policy.
@@ -46,5 +48,5 @@ func TestPolicy(t *testing.T) {
 		cmd.SetArgs(append([]string{"policy"}, args...))
 		PrintError(&out, cmd.Execute())
 	}
-	golden(t, "policy", strings.ReplaceAll(out.String(), files, ""))
+	golden.Check(t, "testdata/policy.golden", strings.ReplaceAll(out.String(), files, ""))
 }

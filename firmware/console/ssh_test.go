@@ -13,6 +13,7 @@ import (
 
 	"github.com/twinkeep/twinkeep/firmware/api"
 	"github.com/twinkeep/twinkeep/ha/member"
+	"github.com/twinkeep/twinkeep/tools/golden"
 )
 
 // TestLookingCommandsExist: a name that is no command any more would hide one that changes something later.
@@ -74,5 +75,5 @@ func TestWriteSSH(t *testing.T) {
 		Counts:      api.SSHCounts{Connections: 9, Refused: 3, Logins: 1, Failures: 7},
 	})
 	writeSSH(&b, api.SSHStatus{Fingerprint: "SHA256:abc"})
-	golden(t, "ssh", b.String())
+	golden.Check(t, "testdata/ssh.golden", b.String())
 }

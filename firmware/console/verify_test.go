@@ -15,6 +15,7 @@ import (
 	"github.com/twinkeep/twinkeep/firmware/api"
 	"github.com/twinkeep/twinkeep/ha/member"
 	"github.com/twinkeep/twinkeep/init/unixhttp"
+	"github.com/twinkeep/twinkeep/tools/golden"
 )
 
 func routeTable() api.RouteTable {
@@ -58,7 +59,7 @@ func TestFormatVerify(t *testing.T) {
 	write := func(name string, f func(*bytes.Buffer)) {
 		var b bytes.Buffer
 		f(&b)
-		golden(t, name, b.String())
+		golden.Check(t, "testdata/"+name+".golden", b.String())
 	}
 	write("routes", func(b *bytes.Buffer) { writeRoutes(b, routeTable()) })
 	write("rules", func(b *bytes.Buffer) {

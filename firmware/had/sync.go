@@ -16,7 +16,7 @@ import (
 type syncWatch struct {
 	mu     sync.Mutex
 	at     time.Time // of the last word, zero if there was none; its monotonic reading counts
-	last   api.Sync
+	last   api.SyncReport
 	silent bool
 }
 
@@ -24,7 +24,7 @@ type syncWatch struct {
 const maxSyncText = 200
 
 func (w *syncWatch) report(m *member.Member, r *http.Request) (member.Reply, error) {
-	var s api.Sync
+	var s api.SyncReport
 	if err := body(r, &s); err != nil {
 		return member.Reply{}, err
 	}

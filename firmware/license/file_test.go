@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"errors"
-	"flag"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -14,9 +12,8 @@ import (
 	"time"
 
 	"github.com/twinkeep/twinkeep/firmware/license/devkey"
+	"github.com/twinkeep/twinkeep/tools/golden"
 )
-
-var rewrite = flag.Bool("rewrite", false, "write the golden files anew")
 
 // testKey is a key of the tests only.
 var testKey = ed25519.NewKeyFromSeed([]byte("0123456789abcdef0123456789abcdef"))
@@ -57,19 +54,8 @@ func TestGolden(t *testing.T) {
 	for name, l := range map[string]*Licence{"term": sample(), "plain": plain} {
 		path := filepath.Join("testdata", name+".licence")
 		file := signed(t, l)
-		if *rewrite {
-			if err := os.WriteFile(path, file, 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		want, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !bytes.Equal(file, want) {
-			t.Errorf("%s:\n%s\nwant\n%s", name, file, want)
-		}
-		s, err := Parse(want)
+		golden.Check(t, path, file)
+		s, err := Parse(file)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/base64"
 	"errors"
-	"flag"
 	"fmt"
 	"net/netip"
 	"os"
@@ -16,25 +15,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/twinkeep/twinkeep/tools/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files")
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	if *update {
-		if err := os.WriteFile(name, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s (-want +got, -update writes it):\n%s", name, diff)
-	}
-}
 
 func example(t testing.TB) []byte {
 	t.Helper()
@@ -159,7 +142,7 @@ func TestBad(t *testing.T) {
 			for _, p := range warnings {
 				fmt.Fprintf(&b, "warning: %s\n%s", p.Error(), p.Excerpt(data))
 			}
-			golden(t, strings.TrimSuffix(file, ".yaml")+".golden", b.String())
+			golden.Check(t, strings.TrimSuffix(file, ".yaml")+".golden", b.String())
 			unspecified := slices.ContainsFunc(faults, func(p Problem) bool { return p.UnspecifiedVIP == "G1" })
 			if want := strings.Contains(b.String(), "0.0.0.0 cannot be"); unspecified != want {
 				t.Errorf("marked as a shared address 0.0.0.0: %v, want %v", unspecified, want)

@@ -3,35 +3,15 @@ package policy
 import (
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/twinkeep/twinkeep/firmware/node"
+	"github.com/twinkeep/twinkeep/tools/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files")
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	if *update {
-		if err := os.WriteFile(name, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s (-want +got, -update writes it):\n%s", name, diff)
-	}
-}
 
 func read(t testing.TB, file string) []byte {
 	t.Helper()
@@ -69,7 +49,7 @@ func TestExample(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		golden(t, fmt.Sprintf("testdata/example-%d.golden", id), string(text)+"\n")
+		golden.Check(t, fmt.Sprintf("testdata/example-%d.golden", id), string(text)+"\n")
 	}
 	if _, err := p.ForMember(3, nil); err == nil || err.Error() != "policy branch has no member 3: it has 1 (gw-a), 2 (gw-b)" {
 		t.Errorf("member 3: %v", err)
@@ -94,7 +74,7 @@ func TestBad(t *testing.T) {
 			if len(warnings) > 0 {
 				text += "warnings:\n" + tell(warnings, data)
 			}
-			golden(t, strings.TrimSuffix(file, ".yaml")+".golden", text)
+			golden.Check(t, strings.TrimSuffix(file, ".yaml")+".golden", text)
 		})
 	}
 }
@@ -105,7 +85,7 @@ func TestWarnings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "testdata/warnings.golden", tell(warnings, data))
+	golden.Check(t, "testdata/warnings.golden", tell(warnings, data))
 }
 
 // TestOverlay: the node file adds what only the box knows, and must be of the same cluster and member.
@@ -170,5 +150,5 @@ func FuzzParse(f *testing.F) {
 
 // TestSchema holds the published schema to the model, and the example to the schema.
 func TestSchema(t *testing.T) {
-	golden(t, "../../docs/policy.schema.json", string(Schema()))
+	golden.Check(t, "../../docs/policy.schema.json", string(Schema()))
 }

@@ -5,9 +5,8 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/twinkeep/twinkeep/firmware/policy"
+	"github.com/twinkeep/twinkeep/tools/golden"
 	"github.com/twinkeep/twinkeep/tools/netnslab"
 )
 
@@ -45,19 +44,7 @@ func TestPolicy(t *testing.T) {
 		name := filepath.Base(file)
 		t.Run(name, func(t *testing.T) {
 			r := loadPolicy(t, file)
-			golden := "testdata/policy/" + name[:len(name)-len("yaml")] + "nft"
-			if *update {
-				if err := os.WriteFile(golden, []byte(r.String()), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(golden)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(string(want), r.String()); diff != "" {
-				t.Errorf("(-want +got):\n%s", diff)
-			}
+			golden.Check(t, "testdata/policy/"+name[:len(name)-len("yaml")]+"nft", r.String())
 			ns := netnslab.New(t)
 			ns.Try(r.Apply)
 			sameAsText(t, r, ns)

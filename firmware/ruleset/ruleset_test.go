@@ -1,18 +1,14 @@
 package ruleset
 
 import (
-	"flag"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/twinkeep/twinkeep/firmware/node"
+	"github.com/twinkeep/twinkeep/tools/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files")
 
 func load(t *testing.T, file string) *Ruleset {
 	t.Helper()
@@ -39,20 +35,7 @@ func files(t *testing.T) []string {
 func TestString(t *testing.T) {
 	for _, file := range files(t) {
 		t.Run(filepath.Base(file), func(t *testing.T) {
-			golden := strings.TrimSuffix(file, ".yaml") + ".nft"
-			got := load(t, file).String()
-			if *update {
-				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(golden)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(string(want), got); diff != "" {
-				t.Errorf("(-want +got):\n%s", diff)
-			}
+			golden.Check(t, strings.TrimSuffix(file, ".yaml")+".nft", load(t, file).String())
 		})
 	}
 }

@@ -3,6 +3,8 @@ package sshd
 import (
 	"net/netip"
 	"time"
+
+	"github.com/twinkeep/twinkeep/firmware/subnet"
 )
 
 // Limits of the guard. A console is a process of some 10 MB, and boards have 256 MB.
@@ -45,22 +47,12 @@ func newGuard() *guard {
 	return &guard{visitors: make(map[uint64]*visitor), sources: make(map[netip.Prefix]*record), proved: make(map[netip.Prefix]bool)}
 }
 
-// sourceOf is what counts as one source: an IPv4 address; a subnet of IPv6, which one host has all addresses of.
-func sourceOf(a netip.Addr) netip.Prefix {
-	a = a.Unmap().WithZone("")
-	bits := a.BitLen()
-	if a.Is6() && !a.IsLinkLocalUnicast() && !a.IsLoopback() {
-		bits = 64
-	}
-	return netip.PrefixFrom(a, bits).Masked()
-}
-
 // admit takes a connection, or says why not. leave is the one that must go for it; 0: none.
 //
 // When there are too many that have not logged in, the oldest of them gives way, and those of sources that somebody has logged in from
 // come last: hostile sources, however many, get in each other's way and not in the operator's.
 func (g *guard) admit(now time.Duration, id uint64, a netip.Addr) (leave uint64, refusal string) {
-	source := sourceOf(a)
+	source := subnet.Of(a)
 	strangers, same := 0, 0
 	for _, v := range g.visitors {
 		if !v.known {

@@ -6,19 +6,11 @@ import (
 	"net/netip"
 	"testing"
 	"time"
+
+	"github.com/twinkeep/twinkeep/firmware/subnet"
 )
 
 func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
-
-func TestSourceOf(t *testing.T) {
-	for in, want := range map[string]string{
-		"10.1.0.5": "10.1.0.5/32", "::ffff:10.1.0.5": "10.1.0.5/32", "2001:db8::1:2": "2001:db8::/64", "fe80::1%eth0": "fe80::1/128", "::1": "::1/128",
-	} {
-		if got := sourceOf(addr(in)).String(); got != want {
-			t.Errorf("sourceOf(%s) = %s, want %s", in, got, want)
-		}
-	}
-}
 
 func TestGuardConnections(t *testing.T) {
 	g := newGuard()
@@ -42,7 +34,7 @@ func TestGuardConnections(t *testing.T) {
 	}
 	mine := map[uint64]bool{}
 	for id, v := range g.visitors {
-		mine[id] = v.source == sourceOf(addr("10.0.0.1"))
+		mine[id] = v.source == subnet.Of(addr("10.0.0.1"))
 	}
 	for i := range 50 { // each finds a place, at the cost of the others
 		if !admit(fmt.Sprintf("10.0.1.%d", i)) {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -16,6 +15,7 @@ import (
 	"github.com/twinkeep/twinkeep/firmware/api"
 	"github.com/twinkeep/twinkeep/ha/member"
 	"github.com/twinkeep/twinkeep/ha/statesync"
+	"github.com/twinkeep/twinkeep/init/unixhttp"
 )
 
 // Times of talking to had.
@@ -44,9 +44,7 @@ func newHadClient(runDir string) *hadClient {
 	path := filepath.Join(runDir, api.HadSocket)
 	return &hadClient{http.Client{Transport: &http.Transport{
 		MaxIdleConnsPerHost: 2,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", path)
-		},
+		DialContext:         unixhttp.Dial(path),
 	}}}
 }
 

@@ -1,11 +1,9 @@
 package main
 
 import (
-	"bytes"
 	"io"
 	"os/exec"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -37,38 +35,11 @@ func TestConsoleEndsInOrder(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer cmd.Process.Kill()
-			var mu sync.Mutex
-			var screen bytes.Buffer
-			go func() {
-				buf := make([]byte, 4096)
-				for {
-					n, err := terminal.Read(buf)
-					mu.Lock()
-					screen.Write(buf[:n])
-					mu.Unlock()
-					if err != nil {
-						return
-					}
-				}
-			}()
-			see := func(text string) {
-				t.Helper()
-				for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
-					mu.Lock()
-					found := strings.Contains(screen.String(), text)
-					mu.Unlock()
-					if found {
-						return
-					}
-					if time.Now().After(end) {
-						t.Fatalf("never %q:\n%s", text, screen.String())
-					}
-				}
-			}
-			see(":/> ")
+			screen := watch(t, terminal)
+			screen.expect(":/> ")
 			if typed != "" {
-				io.WriteString(terminal, typed)
-				see("inside-42")
+				io.WriteString(screen, typed)
+				screen.expect("inside-42")
 			}
 			if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 				t.Fatal(err)
@@ -78,7 +49,7 @@ func TestConsoleEndsInOrder(t *testing.T) {
 			select {
 			case err := <-ended:
 				if err != nil {
-					t.Errorf("it ends with %v:\n%s", err, screen.String())
+					t.Errorf("it ends with %v:\n%s", err, screen.text())
 				}
 			case <-time.After(time.Minute):
 				t.Fatal("it does not end")

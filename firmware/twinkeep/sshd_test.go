@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -210,55 +209,31 @@ func TestSSHTerminal(t *testing.T) {
 	p.StartBoth()
 	c := newOpenSSH(t, 22, p.A)
 	cmd := c.at(p.ClientNS, "10.1.0.2")
-	screen, err := pty.StartWithSize(cmd, &pty.Winsize{Rows: 40, Cols: 132})
+	terminal, err := pty.StartWithSize(cmd, &pty.Winsize{Rows: 40, Cols: 132})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer cmd.Process.Kill()
-	var mu sync.Mutex
-	var seen bytes.Buffer
-	go func() {
-		buf := make([]byte, 4096)
-		for {
-			n, err := screen.Read(buf)
-			mu.Lock()
-			seen.Write(buf[:n])
-			mu.Unlock()
-			if err != nil {
-				return
-			}
+	screen := watch(t, terminal)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("log:\n%s", p.A.Log())
 		}
-	}()
-	from := 0
-	expect := func(text string) {
-		t.Helper()
-		for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-			mu.Lock()
-			all := seen.String()
-			mu.Unlock()
-			if i := strings.Index(all[from:], text); i >= 0 {
-				from += i + len(text)
-				return
-			}
-			if time.Now().After(end) {
-				t.Fatalf("no %q:\n%s\n--- log\n%s", text, all, p.A.Log())
-			}
-		}
-	}
-	expect("? shows what can be typed")
-	expect("gw-a:/> ")
+	})
+	screen.expect("? shows what can be typed")
+	screen.expect("gw-a:/> ")
 	io.WriteString(screen, "cluster fail\t\t")
-	expect("failovers")
+	screen.expect("failovers")
 	io.WriteString(screen, "\x03ha\r")
-	expect("ACTIVE")
-	expect("gw-a:/> ")
+	screen.expect("ACTIVE")
+	screen.expect("gw-a:/> ")
 	io.WriteString(screen, "log --follow\r")
-	expect("login")
+	screen.expect("login")
 	io.WriteString(screen, "\x03")
-	expect("^C")
-	expect("gw-a:/> ")
+	screen.expect("^C")
+	screen.expect("gw-a:/> ")
 	io.WriteString(screen, "shell\r")
-	expect("no shell over the network")
+	screen.expect("no shell over the network")
 	io.WriteString(screen, "exit\r")
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("the end: %v", err)

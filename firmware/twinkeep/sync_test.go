@@ -17,7 +17,7 @@ func TestSyncState(t *testing.T) {
 	b := api.NewClient(p.B.Run())
 	say := func(in bool, text string) {
 		t.Helper()
-		if _, err := b.ReportSync(context.Background(), api.Sync{InSync: in, Text: text}); err != nil {
+		if _, err := b.ReportSync(context.Background(), api.SyncReport{InSync: in, Text: text}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -41,7 +41,7 @@ func TestSyncState(t *testing.T) {
 	p.Wait("a to know", inSync)
 	operate(t, p.A, true, "ha", "-deactivate")
 	p.WaitStates("STANDBY", "ACTIVE")
-	if _, err := b.ReportSync(context.Background(), api.Sync{Text: strings.Repeat("x", 201)}); err == nil {
+	if _, err := b.ReportSync(context.Background(), api.SyncReport{Text: strings.Repeat("x", 201)}); err == nil {
 		t.Error("a text without end is taken")
 	}
 }

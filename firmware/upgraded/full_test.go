@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -50,17 +49,7 @@ func TestFullDataPartition(t *testing.T) {
 		if err := m.begin(t.Context(), api.UpgradeOrder{Source: file(t, esptest.Bundle(t, esptest.Release(200), 2<<20))}); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		s := m.status()
-		for s.Fetching != nil {
-			time.Sleep(time.Millisecond)
-			s = m.status()
-		}
-		if !strings.Contains(s.Error, tt.want) || s.Plan != nil {
-			t.Errorf("%s: %q, want %q", name, s.Error, tt.want)
-		}
-		if left, _ := filepath.Glob(filepath.Join(m.dir(), "*")); len(left) > 0 {
-			t.Errorf("%s left %v", name, left)
-		}
+		m.refused(t, name, tt.want)
 		os.Remove(fill)
 	}
 	if after := m.box.List(); after != before {

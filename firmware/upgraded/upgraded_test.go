@@ -91,6 +91,22 @@ func file(t *testing.T, data []byte) string {
 	return name
 }
 
+// refused waits for the end of the fetching, and wants it refused for this reason, with nothing left.
+func (m *member1) refused(t *testing.T, name, reason string) {
+	t.Helper()
+	s := m.status()
+	for s.Fetching != nil {
+		time.Sleep(time.Millisecond)
+		s = m.status()
+	}
+	if !strings.Contains(s.Error, reason) || s.Plan != nil {
+		t.Errorf("%s: %q, want %q", name, s.Error, reason)
+	}
+	if left, _ := filepath.Glob(filepath.Join(m.dir(), "*")); len(left) > 0 {
+		t.Errorf("%s left %v", name, left)
+	}
+}
+
 // TestBadFiles: what is wrong with a file is said, and leaves nothing behind, on the data partition nor in a slot.
 func TestBadFiles(t *testing.T) {
 	m := newMember1(t)
@@ -117,17 +133,7 @@ func TestBadFiles(t *testing.T) {
 		if err := m.begin(t.Context(), api.UpgradeOrder{Source: tt.file}); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		s := m.status()
-		for s.Fetching != nil {
-			time.Sleep(time.Millisecond)
-			s = m.status()
-		}
-		if !strings.Contains(s.Error, tt.want) || s.Plan != nil {
-			t.Errorf("%s: %q, want %q", name, s.Error, tt.want)
-		}
-		if left, _ := filepath.Glob(filepath.Join(m.dir(), "*")); len(left) > 0 {
-			t.Errorf("%s left %v", name, left)
-		}
+		m.refused(t, name, tt.want)
 	}
 	if after := m.box.List(); after != before {
 		t.Errorf("the slots changed:\n%s\n%s", before, after)

@@ -24,9 +24,6 @@ type Change struct {
 	Expect *Expect
 }
 
-// MaxRecord is the most bytes of one encoded change.
-const MaxRecord = 320
-
 // maxTimeout bounds what a peer may ask for: a month.
 const maxTimeout = 31 * 24 * 3600
 

@@ -18,9 +18,7 @@ func TestARM(t *testing.T) {
 	}
 	args := []string{"-M", "virt", "-accel", "tcg", "-cpu", "cortex-a72", "-smp", "1", "-m", "512", "-trace", lineTrace,
 		"-action", "reboot=shutdown,shutdown=poweroff,panic=none,watchdog=reset", "-device", "i6300esb", "-device", "virtio-rng-pci"}
-	for _, n := range []string{"a", "b"} {
-		args = append(args, "-netdev", "user,id="+n+",restrict=on", "-device", "virtio-net-pci,netdev="+n+",romfile=")
-	}
+	args = append(args, twoNICs()...)
 	m := start(t, "qemu-system-aarch64", filepath.Join(*armDir, "vmlinuz"), filepath.Join(*armDir, "initramfs.cpio"), "ttyAMA0,115200", args)
 	t.Log(m.see(`init: PID 1 at [0-9.]+s`)[0])
 	t.Log(m.see(`init: NICs G1=\S+ G2=\S+ at [0-9.]+s`)[0])

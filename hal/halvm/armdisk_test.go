@@ -1,7 +1,6 @@
 package halvm
 
 import (
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -44,9 +43,7 @@ func TestARMDisk(t *testing.T) {
 		"-drive", "if=pflash,format=raw,unit=0,readonly=on,file=" + armCode, "-drive", "if=pflash,format=raw,unit=1,file=" + file("vars"),
 		"-drive", "if=none,id=d0,format=raw,file=" + file("disk"), "-device", "virtio-blk-pci,drive=d0,bootindex=1",
 		"-drive", "if=none,id=d1,format=raw,readonly=on,file=" + file("drive"), "-device", "virtio-blk-pci,drive=d1"}
-	for _, n := range []string{"a", "b"} {
-		args = append(args, "-netdev", "user,id="+n+",restrict=on", "-device", "virtio-net-pci,netdev="+n+",romfile=")
-	}
+	args = append(args, twoNICs()...)
 	m.launch("qemu-system-aarch64", args...)
 	t.Log(m.see(`init: PID 1 at [0-9.]+s`)[0])
 	m.see(`data partition: blank, it is created`)
@@ -57,8 +54,7 @@ func TestARMDisk(t *testing.T) {
 	if out := m.command("upgrade status"); !strings.Contains(out, "good") {
 		t.Errorf("upgrade status:\n%s", out)
 	}
-	_, err := io.WriteString(m.con, "reboot --yes\r")
-	m.must(err)
+	m.must(m.Enter("reboot --yes"))
 	m.see(`init: services stopped, reboot`)
 	t.Log(m.see(`data partition /dev/\w+ mounted at [0-9.]+s`)[0])
 	m.see(`gw-a:/> `)

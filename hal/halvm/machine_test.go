@@ -3,22 +3,18 @@
 package halvm
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"flag"
-	"io"
-	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
+	"github.com/twinkeep/twinkeep/tools/lab/box"
 	"github.com/twinkeep/twinkeep/tools/lab/qemu"
 )
 
@@ -33,37 +29,15 @@ var (
 const patience = 3 * time.Minute
 
 // node is a member of a pair whose peer is not there: it becomes ACTIVE. Its timing bears the stalls of emulation.
-const node = `version: 1
-hostname: gw-a
-board: auto
-cluster:
-  id: 7
-  name: lab
-  member: 1
-  key: bGFiLWxhYi1sYWItbGFiLWxhYi1sYWItbGFiLWxhYiE=
-  mode: active-up
-  checksums: invalid
-  members:
-    - {id: 1, name: gw-a, priority: 120}
-    - {id: 2, name: gw-b, priority: 100}
-  timing: {beat: 200ms, lease: 1500ms, dead: 2500ms, silence: 5s}
-interfaces:
-  - {name: G1, zone: lan, address: 10.1.0.2/24, vips: [10.1.0.1]}
-  - {name: G2, zone: wan, address: 192.0.2.2/24, vips: [192.0.2.1]}
-`
+var node = box.Node("{beat: 200ms, lease: 1500ms, dead: 2500ms, silence: 5s}", "")
 
 // machine is one that runs.
 type machine struct {
 	*testing.T
-	dir  string
-	cmd  *exec.Cmd
-	con  net.Conn
-	done chan struct{}
-	err  error
-
-	mu   sync.Mutex
-	text []byte // what the console said
-	from int    // where the next see begins
+	*qemu.Process
+	*qemu.Console
+	dir     string
+	monitor string // socket of QMP
 }
 
 // start switches a machine on. args are those of the machine itself; kernel, initramfs and console are added.
@@ -79,7 +53,7 @@ func start(t *testing.T, binary, kernel, initramfs, console string, args []strin
 // newMachine is one with a folder for its files.
 func newMachine(t *testing.T) *machine {
 	t.Helper()
-	m := &machine{T: t, dir: t.TempDir(), done: make(chan struct{})}
+	m := &machine{T: t, dir: t.TempDir()}
 	if *keepDir != "" {
 		m.dir = filepath.Join(*keepDir, t.Name())
 		m.must(os.RemoveAll(m.dir))
@@ -91,77 +65,34 @@ func newMachine(t *testing.T) *machine {
 // launch starts QEMU with a console and a monitor.
 func (m *machine) launch(binary string, args ...string) {
 	m.Helper()
-	if _, err := exec.LookPath(binary); err != nil {
-		m.Fatalf("%v: install it with: tools/need.sh hardware", err)
-	}
 	// Sockets have short paths.
 	run, err := os.MkdirTemp("", "halvm")
 	m.must(err)
 	m.Cleanup(func() { os.RemoveAll(run) })
-	args = append(args, "-nodefaults", "-no-user-config", "-display", "none",
-		"-chardev", "socket,id=con,server=on,wait=off,path="+filepath.Join(run, "con"), "-serial", "chardev:con",
-		"-chardev", "socket,id=qmp,server=on,wait=off,path="+filepath.Join(run, "qmp"), "-mon", "chardev=qmp,mode=control",
-		"-D", filepath.Join(m.dir, "trace"))
-	m.cmd = exec.Command(binary, args...)
-	var stderr bytes.Buffer
-	m.cmd.Stderr = &stderr
+	console := filepath.Join(run, "con")
+	m.monitor = filepath.Join(run, "qmp")
+	args = append(args, qemu.Bare(console, "")...)
+	args = append(args, qemu.Monitor(m.monitor)...)
 	l := qemu.NewLauncher()
-	m.must(l.Start(m.cmd))
+	m.Cleanup(func() { l.Close() })
+	m.Process, err = qemu.Launch(l, m.Name(), binary, append(args, "-D", filepath.Join(m.dir, "trace")))
+	m.must(err)
+	m.Console, err = m.OpenConsole(m.Context(), console, filepath.Join(m.dir, "console.log"))
+	m.must(err)
 	m.Cleanup(func() {
 		l.Close()
-		<-m.done
-		if m.con != nil {
-			m.con.Close()
-		}
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		if *keepDir != "" {
-			os.WriteFile(filepath.Join(m.dir, "console.log"), m.text, 0o644)
-		}
+		<-m.Ended()
 		if m.Failed() {
-			m.Logf("console:\n%s\nQEMU: %s", m.text[max(0, len(m.text)-5000):], stderr.Bytes())
+			said := m.Said()
+			m.Logf("console:\n%s\n%v", said[max(0, len(said)-5000):], m.Wait(context.Background()))
 		}
 	})
-	go func() {
-		m.err = m.cmd.Wait()
-		close(m.done)
-	}()
-	m.con = m.dial(filepath.Join(run, "con"))
-	go m.listen()
 }
 
 func (m *machine) must(err error) {
 	m.Helper()
 	if err != nil {
 		m.Fatal(err)
-	}
-}
-
-func (m *machine) dial(path string) net.Conn {
-	m.Helper()
-	for {
-		c, err := net.Dial("unix", path)
-		if err == nil {
-			return c
-		}
-		select {
-		case <-m.done:
-			m.Fatalf("QEMU ended at once: %v", m.err)
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
-}
-
-func (m *machine) listen() {
-	buf := make([]byte, 4096)
-	for {
-		n, err := m.con.Read(buf)
-		m.mu.Lock()
-		m.text = append(m.text, buf[:n]...)
-		m.mu.Unlock()
-		if err != nil {
-			return
-		}
 	}
 }
 
@@ -172,52 +103,35 @@ func (m *machine) until(what string, ok func() bool) {
 		if ok() {
 			return
 		}
-		select {
-		case <-m.done:
+		if m.ended() {
 			if !ok() {
-				m.Fatalf("the machine ended (%v) before: %s", m.err, what)
+				m.Fatalf("the machine ended (%v) before: %s", m.Wait(m.Context()), what)
 			}
 			return
-		default:
 		}
 	}
 	m.Fatalf("never: %s", what)
 }
 
+// ended tells whether QEMU has ended.
+func (m *machine) ended() bool { return !m.Running() }
+
 // see waits until the console says what matches, behind what was seen before.
 func (m *machine) see(pattern string) []string {
 	m.Helper()
-	re := regexp.MustCompile(pattern)
-	var out []string
-	m.until("console says "+pattern, func() bool {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		at := re.FindSubmatchIndex(m.text[m.from:])
-		if at == nil {
-			return false
-		}
-		out = nil
-		for i := 0; i < len(at); i += 2 {
-			out = append(out, string(m.text[m.from:][at[i]:at[i+1]]))
-		}
-		m.from += at[1]
-		return true
-	})
-	return out
+	ctx, cancel := context.WithTimeout(m.Context(), patience)
+	defer cancel()
+	found, err := m.Expect(ctx, pattern)
+	m.must(err)
+	return found
 }
 
 // qmp gives QEMU one command.
 func (m *machine) qmp(command string, args any) {
 	m.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(m.Context(), patience)
 	defer cancel()
-	path := ""
-	for i, a := range m.cmd.Args {
-		if strings.HasPrefix(a, "socket,id=qmp") && m.cmd.Args[i-1] == "-chardev" {
-			path = a[strings.Index(a, "path=")+5:]
-		}
-	}
-	q, err := qemu.DialQMP(ctx, path)
+	q, err := qemu.DialQMP(ctx, m.monitor)
 	m.must(err)
 	defer q.Close()
 	m.must(q.Execute(ctx, command, args, nil))
@@ -234,8 +148,7 @@ func (m *machine) key(qcode string, hold time.Duration) {
 // command types one on the console and gives what it says up to the next prompt.
 func (m *machine) command(line string) string {
 	m.Helper()
-	_, err := io.WriteString(m.con, line+"\r")
-	m.must(err)
+	m.must(m.Enter(line))
 	m.see(regexp.QuoteMeta(line))
 	return m.see(`(?s)(.*?)gw-a[^\n]*> $`)[1]
 }
@@ -269,6 +182,9 @@ func (m *machine) last(word string) int {
 	}
 	return n
 }
+
+// twoNICs are G1 and G2, in networks where nobody answers.
+func twoNICs() []string { return append(qemu.UserNIC("a", ""), qemu.UserNIC("b", "")...) }
 
 // accel is how this host runs machines of its own architecture.
 func accel(t *testing.T) []string {

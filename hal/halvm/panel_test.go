@@ -43,9 +43,7 @@ func panelWith(t *testing.T, cmdline string, devices []string, files ...qemu.Fil
 		"-action", "reboot=shutdown,shutdown=poweroff,panic=none,watchdog=reset",
 		"-blockdev", "null-co,node-name=n0,size=1048576", "-device", "nvme,serial=1,drive=n0",
 		"-device", "virtio-rng-pci")
-	for _, n := range []string{"a", "b"} {
-		args = append(args, "-netdev", "user,id="+n+",restrict=on", "-device", "virtio-net-pci,netdev="+n+",romfile=")
-	}
+	args = append(args, twoNICs()...)
 	args = append(args, devices...)
 	m := start(t, "qemu-system-x86_64", filepath.Join(*imageDir, "vmlinux"), filepath.Join(*imageDir, "initramfs.cpio"), "ttyS0,115200 "+cmdline, args, files...)
 	t.Cleanup(func() {
@@ -145,15 +143,6 @@ func TestFactoryReset(t *testing.T) {
 	m.see(`button sleep: factory reset confirmed`)
 	m.see(`init: services stopped, reboot`)
 	m.until("QEMU ends with the reboot", m.ended)
-}
-
-func (m *machine) ended() bool {
-	select {
-	case <-m.done:
-		return true
-	default:
-		return false
-	}
 }
 
 // TestPowerFailAndButton: a failing supply gives the role away and makes the member unfit until it is back; the power

@@ -17,10 +17,8 @@ import (
 func (m *machine) reset() {
 	m.Helper()
 	m.until("the watchdog fires", m.ended)
-	if m.err != nil {
-		m.Errorf("QEMU ended with %v", m.err)
-	}
-	if log := string(m.text); strings.Contains(log, "services stopped") {
+	m.must(m.Wait(m.Context()))
+	if strings.Contains(m.Said(), "services stopped") {
 		m.Error("that was an orderly end, not the watchdog")
 	}
 }
@@ -43,9 +41,9 @@ func TestWatchdogLockUp(t *testing.T) {
 	m := panel(t, "", qemu.File{Path: "/bin/hog", Mode: 0o755, Data: program})
 	m.see(`hald\S* .*the case shows active`)
 	m.until("the watchdog is armed", func() bool { return strings.Contains(m.command("hardware"), "i6300ESB timer, active") })
-	fmt.Fprint(m.con, "shell\r")
+	m.must(m.Enter("shell"))
 	m.see(`\$ |# `)
-	fmt.Fprint(m.con, "/bin/hog\r")
+	m.must(m.Enter("/bin/hog"))
 	m.see(`hog: the machine stands still`)
 	m.reset()
 }
@@ -66,11 +64,11 @@ func (m *machine) pid(name string) (pid int) {
 // shell runs a line in the rescue shell.
 func (m *machine) shell(line string) {
 	m.Helper()
-	fmt.Fprint(m.con, "shell\r")
+	m.must(m.Enter("shell"))
 	m.see(`\$ |# `)
-	fmt.Fprintf(m.con, "%s; echo done-$((40+2))\r", line)
+	m.must(m.Enter(line + "; echo done-$((40+2))"))
 	m.see(`done-42`)
-	fmt.Fprint(m.con, "exit\r")
+	m.must(m.Enter("exit"))
 	m.see(`gw-a[^\n]*> $`)
 }
 

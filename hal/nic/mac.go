@@ -11,14 +11,8 @@ func NN(p Place) uint8 {
 	return p.Bus&7<<5 | p.Slot&7<<2 | p.Port&3
 }
 
-// HeartbeatMAC returns the group address 11:00:00:00:NN:MM to which an interface sends its heartbeats; MM is the
-// cluster ID.
-func HeartbeatMAC(nn, clusterID uint8) net.HardwareAddr {
-	return net.HardwareAddr{0x11, 0, 0, 0, nn, clusterID}
-}
-
-// SharedMAC returns the unicast address 10:00:00:00:NN:MM that virtual addresses answer with: HeartbeatMAC with the
-// group bit clear, because an interface cannot own a group address.
+// SharedMAC returns the unicast address 10:00:00:00:NN:MM that virtual addresses answer with; MM is the cluster ID.
+// It is the address of the heartbeats (wire.BeatMAC) with the group bit clear, because an interface cannot own a group address.
 func SharedMAC(nn, clusterID uint8) net.HardwareAddr {
 	return net.HardwareAddr{0x10, 0, 0, 0, nn, clusterID}
 }

@@ -26,10 +26,7 @@ func TestNN(t *testing.T) {
 	}
 }
 
-func TestMACs(t *testing.T) {
-	if got, want := HeartbeatMAC(0x4d, 7).String(), "11:00:00:00:4d:07"; got != want {
-		t.Errorf("HeartbeatMAC = %s, want %s", got, want)
-	}
+func TestSharedMAC(t *testing.T) {
 	if got, want := SharedMAC(0x4d, 255).String(), "10:00:00:00:4d:ff"; got != want {
 		t.Errorf("SharedMAC = %s, want %s", got, want)
 	}

@@ -2,7 +2,7 @@
 //
 // Opening the device starts the timer. From then on [Watchdog.Keepalive] has to be called well within every
 // [Watchdog.Timeout], a third of it is usual. [Watchdog.Disarm] stops the timer for an orderly end; a process that
-// dies, or calls [Watchdog.Abandon], leaves it running and the machine resets. That is the point of it.
+// dies leaves it running and the machine resets. That is the point of it.
 //
 // The interface is Linux's Documentation/watchdog/watchdog-api.rst.
 package watchdog
@@ -200,15 +200,6 @@ func (w *Watchdog) Disarm() error {
 	}
 	if err := w.dev.Close(); err != nil {
 		return fmt.Errorf("disarm watchdog: %w", err)
-	}
-	return nil
-}
-
-// Abandon closes the device and leaves the timer running: the machine resets within Timeout unless somebody opens the
-// device again. It makes sure that a reboot that hangs still ends. Where Info.CanDisarm is clear it stops the timer.
-func (w *Watchdog) Abandon() error {
-	if err := w.dev.Close(); err != nil {
-		return fmt.Errorf("close watchdog: %w", err)
 	}
 	return nil
 }

@@ -115,21 +115,19 @@ func TestStart(t *testing.T) {
 	}
 }
 
-func TestEnd(t *testing.T) {
+func TestDisarm(t *testing.T) {
 	tests := []struct {
 		name string
-		end  func(*Watchdog) error
 		log  []string
 		err  bool
 		dev  fake
 	}{
-		{name: "disarm", end: (*Watchdog).Disarm, log: []string{"write V", "close"}},
-		{name: "abandon", end: (*Watchdog).Abandon, log: []string{"close"}},
-		{name: "disarm a dead one", end: (*Watchdog).Disarm, dev: fake{writeErr: unix.EIO}, log: []string{"write V", "close"}, err: true},
+		{name: "alive", log: []string{"write V", "close"}},
+		{name: "dead", dev: fake{writeErr: unix.EIO}, log: []string{"write V", "close"}, err: true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if err := tt.end(&Watchdog{dev: &tt.dev}); (err != nil) != tt.err {
+			if err := (&Watchdog{dev: &tt.dev}).Disarm(); (err != nil) != tt.err {
 				t.Errorf("error %v", err)
 			}
 			if diff := cmp.Diff(tt.log, tt.dev.log); diff != "" {

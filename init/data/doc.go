@@ -22,7 +22,6 @@ const (
 	// ConfigDir is mounted over /etc/twinkeep.
 	ConfigDir  = "config"
 	JournalDir = "journal"
-	CrashDir   = "crash"
 	// ResetFile on the data partition asks PID 1 to make the partition anew at the
 	// next boot: the factory reset. It is an ordinary file so that a power cut
 	// before that boot loses neither the wish nor anything else.

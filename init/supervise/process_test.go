@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -20,6 +19,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"github.com/twinkeep/twinkeep/init/unixhttp"
 )
 
 // helperEnv makes the test binary something else than a test.
@@ -224,9 +225,7 @@ func helper(t *testing.T, what string, attr *syscall.SysProcAttr) (*exec.Cmd, *h
 }
 
 func client(socket string) *http.Client {
-	return &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
-	}}}
+	return &http.Client{Transport: &http.Transport{DialContext: unixhttp.Dial(socket)}}
 }
 
 func services(c *http.Client) map[string]ServiceStatus {

@@ -1,4 +1,4 @@
-// Package unixhttp serves HTTP on Unix sockets, as all daemons of a member do.
+// Package unixhttp is HTTP on Unix sockets, as all daemons of a member speak it.
 package unixhttp
 
 import (
@@ -52,4 +52,11 @@ func Serve(ctx context.Context, ln net.Listener, h http.Handler) error {
 		return err
 	}
 	return nil
+}
+
+// Dial is the DialContext of an http.Transport whose requests go to one socket, whatever host their URL names.
+func Dial(socket string) func(ctx context.Context, _, _ string) (net.Conn, error) {
+	return func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", socket)
+	}
 }

@@ -119,11 +119,7 @@ func (p Place) name(path string) (string, bool) {
 
 // store writes the vault with new content, everything else as it is.
 func (p Place) store(key []byte, files []File) error {
-	old, err := p.read()
-	if err != nil {
-		return err
-	}
-	h, _, _, err := split(old)
+	h, err := p.header()
 	if err != nil {
 		return err
 	}

@@ -98,19 +98,7 @@ var (
 )
 
 func (p Place) open(s Sealer) error {
-	b, err := p.read()
-	if err != nil {
-		return err
-	}
-	h, _, _, err := split(b)
-	if err != nil {
-		return err
-	}
-	key, err := s.Unseal(h.Sealed)
-	if err != nil {
-		return err
-	}
-	_, files, err := decode(b, key)
+	_, key, files, err := p.decrypt(func(h Header) ([]byte, error) { return s.Unseal(h.Sealed) })
 	if err != nil {
 		return err
 	}
@@ -137,6 +125,41 @@ func (p Place) open(s Sealer) error {
 		return fmt.Errorf("%w: %d, from a sealing that lost its power or an image that knows no vault; what is in the vault counts", errErased, left)
 	}
 	return nil
+}
+
+// header reads the part of the vault that needs no key.
+func (p Place) header() (Header, error) {
+	b, err := p.read()
+	if err != nil {
+		return Header{}, err
+	}
+	h, _, _, err := split(b)
+	return h, err
+}
+
+// decrypt reads the vault with the key that is got from its header.
+func (p Place) decrypt(open func(Header) ([]byte, error)) (h Header, key []byte, files []File, err error) {
+	b, err := p.read()
+	if err != nil {
+		return Header{}, nil, nil, err
+	}
+	if h, _, _, err = split(b); err != nil {
+		return Header{}, nil, nil, err
+	}
+	if key, err = open(h); err != nil {
+		return Header{}, nil, nil, err
+	}
+	h, files, err = decode(b, key)
+	return h, key, files, err
+}
+
+// opened reads an open vault; the lock is held.
+func (p Place) opened() (Header, []byte, []File, error) {
+	key, err := p.key()
+	if err != nil {
+		return Header{}, nil, nil, err
+	}
+	return p.decrypt(func(Header) ([]byte, error) { return key, nil })
 }
 
 // key gives the key of an open vault; the lock is held.
@@ -193,15 +216,7 @@ func (p Place) Reseal(s Sealer, recovery string) error {
 		return err
 	}
 	defer unlock()
-	key, err := p.key()
-	if err != nil {
-		return err
-	}
-	b, err := p.read()
-	if err != nil {
-		return err
-	}
-	h, files, err := decode(b, key)
+	h, key, files, err := p.opened()
 	if err != nil {
 		return err
 	}
@@ -224,19 +239,7 @@ func (p Place) Recover(s Sealer, recovery string) error {
 		return err
 	}
 	defer unlock()
-	b, err := p.read()
-	if err != nil {
-		return err
-	}
-	h, _, _, err := split(b)
-	if err != nil {
-		return err
-	}
-	key, err := unwrap(recovery, h)
-	if err != nil {
-		return err
-	}
-	_, files, err := decode(b, key)
+	h, key, files, err := p.decrypt(func(h Header) ([]byte, error) { return unwrap(recovery, h) })
 	if err != nil {
 		return err
 	}
@@ -254,12 +257,7 @@ func (p Place) Header() (Header, error) {
 	if !p.Exists() {
 		return Header{}, ErrNone
 	}
-	b, err := p.read()
-	if err != nil {
-		return Header{}, err
-	}
-	h, _, _, err := split(b)
-	return h, err
+	return p.header()
 }
 
 // Syncer finds what was changed without Write, as from a shell.
@@ -286,15 +284,7 @@ func (y *Syncer) Sync() (changed bool, err error) {
 		return false, err
 	}
 	defer unlock()
-	key, err := p.key()
-	if err != nil {
-		return false, err
-	}
-	b, err := p.read()
-	if err != nil {
-		return false, err
-	}
-	h, was, err := decode(b, key)
+	h, key, was, err := p.opened()
 	if err != nil {
 		return false, err
 	}

@@ -4,35 +4,19 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
-	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
+
+	"github.com/twinkeep/twinkeep/tools/golden"
 )
 
 var meta = Meta{
 	Name: "office", Revision: 42, Previous: digest.FromString("41"), Restores: 40, Author: "admin@ws",
 	Created: time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC),
-}
-
-func golden(t *testing.T, name string, got []byte) {
-	t.Helper()
-	path := "testdata/" + name
-	if os.Getenv("UPDATE") != "" {
-		if err := os.WriteFile(path, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), string(got)); diff != "" {
-		t.Errorf("%s (-want +got):\n%s", path, diff)
-	}
 }
 
 func signed(t *testing.T) *Artifact {
@@ -51,10 +35,10 @@ func TestGolden(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "manifest.json", a.Manifest)
-	golden(t, "payload.json", a.Signatures[0].Payload)
-	golden(t, "signature.json", b.Manifest)
-	golden(t, "signature-config.json", b.Config)
+	golden.Check(t, "testdata/manifest.json", a.Manifest)
+	golden.Check(t, "testdata/payload.json", a.Signatures[0].Payload)
+	golden.Check(t, "testdata/signature.json", b.Manifest)
+	golden.Check(t, "testdata/signature-config.json", b.Config)
 	got, document, err := ParseManifest(a.Manifest)
 	if err != nil {
 		t.Fatal(err)

@@ -20,6 +20,7 @@ import (
 	"github.com/twinkeep/twinkeep/firmware/policy/artifact"
 	"github.com/twinkeep/twinkeep/firmware/policy/install"
 	"github.com/twinkeep/twinkeep/firmware/policy/registry"
+	"github.com/twinkeep/twinkeep/init/unixhttp"
 )
 
 // boxLimit is how long a member may take: an install on all of them, with one that does not answer.
@@ -31,9 +32,7 @@ func (o Options) call(ctx context.Context, method, path string, body []byte) ([]
 	defer cancel()
 	socket := o.Socket()
 	client := &http.Client{Transport: &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
-		},
+		DialContext:       unixhttp.Dial(socket),
 		DisableKeepAlives: true,
 	}}
 	req, err := http.NewRequestWithContext(ctx, method, "http://member"+path, bytes.NewReader(body))

@@ -3,12 +3,9 @@ package main
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -32,9 +29,9 @@ const firstSlot = 4
 type way interface {
 	name() string
 	disk() bool
-	// start starts QEMU with its NICs on the sockets, and returns the console's
-	// socket and the process. The machine ends with the launcher.
-	start(l *qemu.Launcher, nics [3]string) (console string, pid int, err error)
+	// start starts QEMU with its NICs on the sockets, and returns it and the socket
+	// of the console. The machine ends with the launcher.
+	start(l *qemu.Launcher, nics [3]string) (p *qemu.Process, console string, err error)
 }
 
 // fromDisk is the way of a box: firmware, boot loader, image in a slot. The disk
@@ -64,32 +61,11 @@ func (d fromDisk) prepare(images, cache, keys string) error {
 	return box.Config{Dir: d.dir}.Forget()
 }
 
-func (d fromDisk) start(l *qemu.Launcher, nics [3]string) (string, int, error) {
-	console := filepath.Join(d.dir, "con")
-	args := append([]string{"-M", "q35"}, d.accel.Args()...)
-	args = append(args, "-m", "512", "-nodefaults", "-no-user-config", "-display", "none",
-		"-action", "reboot=reset,shutdown=poweroff,panic=none,watchdog=reset", "-device", "i6300esb", "-device", "virtio-rng-pci",
-		"-drive", "if=pflash,format=raw,unit=0,readonly=on,file="+box.Code,
-		"-drive", "if=pflash,format=raw,unit=1,file="+box.Config{Dir: d.dir}.VarsFile(),
-		"-drive", "if=none,id=d0,format=raw,file="+d.image, "-device", "virtio-blk-pci,drive=d0,bootindex=1",
-		"-chardev", "socket,id=con,server=on,wait=off,path="+console, "-serial", "chardev:con")
-	for i, path := range nics {
-		args = append(args,
-			"-device", fmt.Sprintf("pcie-root-port,id=rp%d,bus=pcie.0,chassis=%d,slot=%d,addr=%x.0", i, i+1, firstSlot+i, firstSlot+i),
-			"-netdev", fmt.Sprintf("stream,id=net%d,server=off,addr.type=unix,addr.path=%s", i, path),
-			"-device", fmt.Sprintf("virtio-net-pci,netdev=net%d,bus=rp%d,addr=0.0,mac=%v,romfile=", i, i, nicMAC(i)))
-	}
-	if err := os.Remove(console); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return "", 0, err
-	}
-	cmd := exec.Command("qemu-system-x86_64", args...)
-	if err := l.Start(cmd); err != nil {
-		return "", 0, fmt.Errorf("start QEMU: %w", err)
-	}
-	return console, cmd.Process.Pid, nil
+func (d fromDisk) start(l *qemu.Launcher, nics [3]string) (*qemu.Process, string, error) {
+	c := box.Config{Dir: d.dir, Disk: d.image, Ports: nics[:], Station: 1, Accel: d.accel}
+	p, err := box.Power(l, c)
+	return p, c.ConsoleSocket(), err
 }
-
-func nicMAC(i int) ether.MAC { return ether.MAC{0x52, 0x54, 0, 0, 1, byte(i + 1)} }
 
 // direct is the way of the lab: QEMU starts the uncompressed kernel itself.
 type direct struct {
@@ -100,20 +76,20 @@ type direct struct {
 func (direct) name() string { return "lab" }
 func (direct) disk() bool   { return false }
 
-func (d direct) start(l *qemu.Launcher, nics [3]string) (string, int, error) {
+func (d direct) start(l *qemu.Launcher, nics [3]string) (*qemu.Process, string, error) {
 	c := qemu.Config{
 		Name: "boot", Dir: d.dir, Log: filepath.Join(d.dir, "log"), Accel: d.accel, Cmdline: cmdline, Watchdog: true, MemoryMB: 512,
 		Kernel: filepath.Join(d.pieces, "vmlinux"), Initramfs: filepath.Join(d.pieces, "initramfs.cpio"),
 		Files: []qemu.File{{Path: "/etc/twinkeep/node.yaml", Mode: 0o600, Data: []byte(node)}},
 	}
 	for i, path := range nics {
-		c.NICs = append(c.NICs, qemu.NIC{Name: fmt.Sprintf("G%d", i+1), Slot: firstSlot + i, MAC: nicMAC(i), Socket: path})
+		c.NICs = append(c.NICs, qemu.NIC{Name: fmt.Sprintf("G%d", i+1), Slot: firstSlot + i, MAC: ether.MAC{0x52, 0x54, 0, 0, 1, byte(i + 1)}, Socket: path})
 	}
 	m, err := qemu.Start(l, c)
 	if err != nil {
-		return "", 0, err
+		return nil, "", err
 	}
-	return c.ConsoleSocket(), m.PID(), nil
+	return m.Process, c.ConsoleSocket(), nil
 }
 
 // boot starts a machine and follows it until it forwards. The file log gets what
@@ -129,11 +105,11 @@ func boot(ctx context.Context, w way, dir, log string) (*trace, error) {
 	launcher := qemu.NewLauncher()
 	defer launcher.Close()
 	begin := time.Now()
-	socket, pid, err := w.start(launcher, s.paths)
+	p, socket, err := w.start(launcher, s.paths)
 	if err != nil {
 		return nil, err
 	}
-	con, err := dial(ctx, socket)
+	con, err := p.Dial(ctx, socket)
 	if err != nil {
 		return nil, err
 	}
@@ -145,7 +121,7 @@ func boot(ctx context.Context, w way, dir, log string) (*trace, error) {
 		return nil, err
 	}
 	defer out.Close()
-	f := follower{way: w, begin: begin, cpu: func() time.Duration { return cpuTime(pid) }}
+	f := follower{way: w, begin: begin, cpu: func() time.Duration { return cpuTime(p.PID()) }}
 	return f.follow(io.TeeReader(con, out), con, s.forwarded)
 }
 
@@ -165,21 +141,6 @@ func cpuTime(pid int) time.Duration {
 	user, _ := strconv.ParseInt(fields[11], 10, 64) // 0 if it were no number
 	system, _ := strconv.ParseInt(fields[12], 10, 64)
 	return time.Duration(user+system) * 10 * time.Millisecond
-}
-
-// dial connects to the console as soon as QEMU has made its socket.
-func dial(ctx context.Context, socket string) (net.Conn, error) {
-	for {
-		con, err := net.Dial("unix", socket)
-		if err == nil {
-			return con, nil
-		}
-		select {
-		case <-ctx.Done():
-			return nil, fmt.Errorf("QEMU has no console: %w", err)
-		case <-time.After(5 * time.Millisecond):
-		}
-	}
 }
 
 // follower reads the console of a machine.

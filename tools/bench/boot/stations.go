@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/twinkeep/twinkeep/tools/lab/box"
 	"github.com/twinkeep/twinkeep/tools/lab/ether"
 	"github.com/twinkeep/twinkeep/tools/lab/vswitch"
 )
@@ -27,29 +28,12 @@ var (
 // node is a member whose peer is not there. Beat, lease and dead time are ten times the
 // product's, because a machine under emulation stands still for tens of
 // milliseconds at any time; it listens for 0.7 s before it takes the role.
-const node = `version: 1
-hostname: gw-a
-board: auto
-cluster:
-  id: 7
-  name: lab
-  member: 1
-  key: bGFiLWxhYi1sYWItbGFiLWxhYi1sYWItbGFiLWxhYiE=
-  mode: active-up
-  checksums: invalid
-  members:
-    - {id: 1, name: gw-a, priority: 120}
-    - {id: 2, name: gw-b, priority: 100}
-  timing: {beat: 100ms, lease: 450ms, dead: 700ms, silence: 1400ms}
-interfaces:
-  - {name: G1, zone: lan, address: 10.1.0.2/24, vips: [10.1.0.1]}
-  - {name: G2, zone: wan, address: 192.0.2.2/24, vips: [192.0.2.1]}
-  - {name: G3, sync: true, address: 169.254.77.1/30}
+var node = box.Node("{beat: 100ms, lease: 450ms, dead: 700ms, silence: 1400ms}", `  - {name: G3, sync: true, address: 169.254.77.1/30}
 routes:
   - {to: 0.0.0.0/0, via: 192.0.2.254}
 nat:
   - {from: [10.1.0.0/24], out: G2, to: vip, ports: keep}
-`
+`)
 
 // stations are a client in the LAN and a server in the WAN, made of code: no
 // other machine takes the processors from the one that boots.

@@ -25,26 +25,8 @@ var (
 // patience for one step. Under emulation on a busy machine a boot takes a minute.
 const patience = 4 * time.Minute
 
-// node is a member of a pair whose peer is not there: it becomes ACTIVE.
-const node = `version: 1
-hostname: gw-a
-board: auto
-cluster:
-  id: 7
-  name: lab
-  member: 1
-  key: bGFiLWxhYi1sYWItbGFiLWxhYi1sYWItbGFiLWxhYiE=
-  mode: active-up
-  checksums: invalid
-  members:
-    - {id: 1, name: gw-a, priority: 120}
-    - {id: 2, name: gw-b, priority: 100}
-  timing: {beat: 100ms, lease: 450ms, dead: 700ms, silence: 3s}
-interfaces:
-  - {name: G1, zone: lan, address: 10.1.0.2/24, vips: [10.1.0.1]}
-  - {name: G2, zone: wan, address: 192.0.2.2/24, vips: [192.0.2.1]}
-  - {name: G3, sync: true, address: 169.254.77.1/30}
-`
+// node is a member that is ACTIVE when its peer is not there.
+var node = Node("{beat: 100ms, lease: 450ms, dead: 700ms, silence: 3s}", "  - {name: G3, sync: true, address: 169.254.77.1/30}\n")
 
 // quick makes trials short.
 const quick = "twinkeep.journal=console twinkeep.trial.healthy=3s twinkeep.trial.limit=90s"

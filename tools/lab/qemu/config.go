@@ -130,14 +130,12 @@ func (c Config) Args() []string {
 		mem = DefaultMemory
 	}
 	args := append([]string{"-name", c.Name, "-M", "q35"}, c.Accel.Args()...)
-	args = append(args,
-		"-m", strconv.Itoa(mem), "-nodefaults", "-no-user-config", "-display", "none",
+	args = append(args, "-m", strconv.Itoa(mem),
 		"-kernel", c.Kernel, "-initrd", c.Initrd(), "-append", strings.TrimSpace(baseCmdline+" "+c.Cmdline),
-		"-action", "reboot=reset,shutdown=poweroff,panic=none,watchdog=reset",
-		"-chardev", "socket,id=con,path="+c.ConsoleSocket()+",server=on,wait=off,logfile="+c.Log+",logappend=on",
-		"-serial", "chardev:con",
-		"-chardev", "socket,id=qmp,path="+c.QMPSocket()+",server=on,wait=off",
-		"-mon", "chardev=qmp,mode=control",
+		"-action", "reboot=reset,shutdown=poweroff,panic=none,watchdog=reset")
+	args = append(args, Bare(c.ConsoleSocket(), c.Log)...)
+	args = append(args, Monitor(c.QMPSocket())...)
+	args = append(args,
 		"-device", "virtio-serial-pci,bus=pcie.0,addr="+slotSerial,
 		"-chardev", "socket,id=agent,path="+c.AgentSocket()+",server=on,wait=off",
 		"-device", "virtserialport,chardev=agent,name=org.twinkeep.agent",

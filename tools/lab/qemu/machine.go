@@ -1,27 +1,18 @@
 package qemu
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
-	"strings"
 	"sync"
 	"syscall"
-	"time"
 )
 
 // Machine is a running machine. Its methods are safe for concurrent use.
 type Machine struct {
 	Config
-	Started time.Time // when QEMU was started
-
-	cmd    *exec.Cmd
-	stderr tail
-	done   chan struct{}
-	err    error // valid when done is closed
+	*Process
 
 	mu  sync.Mutex
 	qmp *QMP
@@ -40,70 +31,11 @@ func Start(l *Launcher, c Config) (*Machine, error) {
 			return nil, fmt.Errorf("machine %s: remove old socket: %w", c.Name, err)
 		}
 	}
-	binary := c.Binary
-	if binary == "" {
-		binary = "qemu-system-x86_64"
+	p, err := Launch(l, c.Name, c.Binary, c.Args())
+	if err != nil {
+		return nil, err
 	}
-	m := &Machine{Config: c, cmd: exec.Command(binary, c.Args()...), done: make(chan struct{})}
-	m.cmd.Stderr = &m.stderr
-	m.Started = time.Now()
-	if err := l.Start(m.cmd); err != nil {
-		if errors.Is(err, exec.ErrNotFound) {
-			err = fmt.Errorf("%w: install it with `apt-get install qemu-system-x86`", err)
-		}
-		return nil, fmt.Errorf("machine %s: start QEMU: %w", c.Name, err)
-	}
-	go func() {
-		m.err = m.exit(m.cmd.Wait())
-		close(m.done)
-	}()
-	return m, nil
-}
-
-func (m *Machine) exit(err error) error {
-	if err == nil {
-		return nil
-	}
-	if text := strings.TrimSpace(m.stderr.String()); text != "" {
-		return fmt.Errorf("machine %s: QEMU: %w: %s", m.Name, err, text)
-	}
-	return fmt.Errorf("machine %s: QEMU: %w", m.Name, err)
-}
-
-// PID is the process ID of QEMU.
-func (m *Machine) PID() int { return m.cmd.Process.Pid }
-
-// Done is closed when QEMU has ended.
-func (m *Machine) Done() <-chan struct{} { return m.done }
-
-// Running reports whether QEMU runs.
-func (m *Machine) Running() bool {
-	select {
-	case <-m.done:
-		return false
-	default:
-		return true
-	}
-}
-
-// Wait returns how QEMU ended: nil after a power-off from inside.
-func (m *Machine) Wait(ctx context.Context) error {
-	select {
-	case <-m.done:
-		return m.err
-	case <-ctx.Done():
-		return fmt.Errorf("machine %s still runs: %w", m.Name, ctx.Err())
-	}
-}
-
-// PowerCut ends QEMU with SIGKILL, as a power cut does, and returns the moment at which the signal was sent.
-func (m *Machine) PowerCut() (time.Time, error) {
-	at := time.Now()
-	if err := m.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return at, fmt.Errorf("machine %s: kill QEMU: %w", m.Name, err)
-	}
-	<-m.done
-	return at, nil
+	return &Machine{Config: c, Process: p}, nil
 }
 
 // Close ends the machine and removes its sockets.
@@ -145,13 +77,6 @@ func (m *Machine) Freeze() error { return m.signal(syscall.SIGSTOP) }
 // Thaw ends a Freeze.
 func (m *Machine) Thaw() error { return m.signal(syscall.SIGCONT) }
 
-func (m *Machine) signal(s syscall.Signal) error {
-	if err := m.cmd.Process.Signal(s); err != nil {
-		return fmt.Errorf("machine %s: %v to QEMU: %w", m.Name, s, err)
-	}
-	return nil
-}
-
 // Status is QEMU's run state, e.g. "running" or "paused".
 func (m *Machine) Status(ctx context.Context) (state string, err error) {
 	err = m.control(ctx, func(q *QMP) error {
@@ -182,28 +107,4 @@ func (m *Machine) control(ctx context.Context, f func(*QMP) error) error {
 		return fmt.Errorf("machine %s: %w", m.Name, err)
 	}
 	return nil
-}
-
-// tail keeps the last bytes that were written to it.
-type tail struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-const tailSize = 4096
-
-func (t *tail) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.buf.Write(p)
-	if extra := t.buf.Len() - tailSize; extra > 0 {
-		t.buf.Next(extra)
-	}
-	return len(p), nil
-}
-
-func (t *tail) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.buf.String()
 }

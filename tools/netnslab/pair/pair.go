@@ -3,7 +3,6 @@
 package pair
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -20,6 +19,7 @@ import (
 	"time"
 
 	"github.com/twinkeep/twinkeep/ha/member"
+	"github.com/twinkeep/twinkeep/init/unixhttp"
 	"github.com/twinkeep/twinkeep/tools/netnslab"
 )
 
@@ -279,9 +279,7 @@ func (m *Member) Log() string {
 
 // Request asks one of the member's daemons.
 func (m *Member) Request(method, socket, path string, reply any) error {
-	c := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "unix", filepath.Join(m.Run(), socket))
-	}}}
+	c := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: unixhttp.Dial(filepath.Join(m.Run(), socket))}}
 	req, err := http.NewRequest(method, "http://member"+path, nil)
 	if err != nil {
 		return err
