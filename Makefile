@@ -69,11 +69,14 @@ test-image: need-box image ## The disk image in QEMU with OVMF: first boot, upgr
 	@test -f $(KEYS)/PK.auth || $(GO) run ./tools/sign -keys $(KEYS) keygen
 	$(GO) test ./tools/lab/box -run '$(or $(T),.)' -v -timeout 60m -image $(abspath $(BUILD)/disk) -cache $(abspath $(BUILD)/cache) -keys $(abspath $(KEYS))
 
-test-flowtable: need-box ## The tests that need flowtables, on Debian's kernel in QEMU: the rules, the lockdown, the gate (KERNEL= another unpacked kernel package)
+# The kernel of test-flowtable: Debian's, the newest of our own, or an unpacked package.
+FLOWKERNEL = $(if $(OWN),$(firstword $(shell ls -dt $(BUILD)/cache/linux-source-*.kernel-*)),$(or $(KERNEL),$(lastword $(sort $(filter-out %.deb,$(wildcard $(BUILD)/cache/linux-image-*))))))
+
+test-flowtable: need-box ## The tests that need flowtables, on Debian's kernel in QEMU: the rules, the lockdown, the gate (KERNEL=own, or another unpacked kernel package)
 	@mkdir -p $(BUILD)/kerneltest
 	@set -e; for p in firmware/ruleset:TestFast firmware/gatewayd:TestLockdownEndsFlows ha/gate:TestShutGateHoldsFlows; do \
 		CGO_ENABLED=0 $(GO) test -c -o $(BUILD)/kerneltest/test ./$${p%%:*}; \
-		tools/kerneltest/kerneltest.sh $(or $(KERNEL),$(lastword $(sort $(filter-out %.deb,$(wildcard $(BUILD)/cache/linux-image-*))))) $(BUILD)/kerneltest/test $${p%%:*} -test.v -test.run "$${p##*:}"; \
+		tools/kerneltest/kerneltest.sh $(FLOWKERNEL) $(BUILD)/kerneltest/test $${p%%:*} -test.v -test.run "$${p##*:}"; \
 	done
 
 test-hardware: need-hardware pieces ## Lamps, buttons, buzzer, temperature, power-fail, watchdog on a machine of QEMU (T=regexp chooses)

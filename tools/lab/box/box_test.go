@@ -279,6 +279,12 @@ func TestUpgrade(t *testing.T) {
 	l.on()
 	l.ready()
 	l.runs("B", "good", 200)
+	// An operator may want the other one all the same.
+	l.must(l.Enter("upgrade rollback --yes"))
+	l.see(`Slot A boots next. This device restarts`)
+	l.see(`init: on trial: a`)
+	l.see(`the image in slot A is permanent now: test-200`)
+	l.runs("A", "good", 200)
 	l.cut()
 }
 
