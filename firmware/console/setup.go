@@ -55,22 +55,8 @@ func (s *session) firstSetup(ctx context.Context, w io.Writer) error {
 		fmt.Fprintf(w, "%v\n", err)
 	}
 	wizard := setup.New(nics, st.TPM)
-	for {
-		if err := s.questions(ctx, w, wizard); err != nil {
-			return err
-		}
-		fmt.Fprintf(w, "\n%s", wizard.Summary())
-		if wizard.Made {
-			fmt.Fprintf(w, "Cluster key, for the other members; it is not shown again:\n  %s\n", wizard.Key)
-		}
-		line, err := s.ask(ctx, "Is that right? yes, or again: ")
-		if err != nil {
-			return err
-		}
-		if line == "yes" {
-			break
-		}
-		wizard.Again()
+	if err := s.agree(ctx, w, wizard); err != nil {
+		return err
 	}
 	word, err := askPassword(func(p string) (string, error) {
 		word, err := s.readPassword(p)
@@ -105,6 +91,27 @@ func (s *session) firstSetup(ctx context.Context, w io.Writer) error {
 		fmt.Fprintf(w, "From the network: ssh %s@%s, with the host key\n  %s\n", ssh.User, wizard.Address.Addr(), ssh.Fingerprint)
 	}
 	return err
+}
+
+// agree asks the questions until the answers as a whole are right.
+func (s *session) agree(ctx context.Context, w io.Writer, wizard *setup.Wizard) error {
+	for {
+		if err := s.questions(ctx, w, wizard); err != nil {
+			return err
+		}
+		fmt.Fprintf(w, "\n%s", wizard.Summary())
+		if wizard.Made {
+			fmt.Fprintf(w, "Cluster key, for the other members; it is not shown again:\n  %s\n", wizard.Key)
+		}
+		line, err := s.ask(ctx, "Is that right? yes, or again: ")
+		if err != nil {
+			return err
+		}
+		if line == "yes" {
+			return nil
+		}
+		wizard.Again()
+	}
 }
 
 // questions asks until all have an answer.

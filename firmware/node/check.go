@@ -204,7 +204,7 @@ func (r *reader) checkVIPs(n *Node, addresses seen[netip.Addr]) {
 	for i := range n.Interfaces {
 		f := &n.Interfaces[i]
 		if n.Cluster == nil && len(f.VIPs) > 0 {
-			if _, tried := r.at["cluster"]; tried {
+			if r.at.Written("cluster") {
 				continue
 			}
 			r.fail(fmt.Sprintf("interfaces[%d].vips", i), "add a cluster, or use address", "shared addresses need a cluster to share them")
@@ -341,6 +341,6 @@ func (s seen[T]) once(r *reader, v T, path, format string, args ...any) bool {
 		s[v] = path
 		return true
 	}
-	r.fail(path, "each one must be unique", "%s is used already on line %d (%s)", fmt.Sprintf(format, args...), r.where(first).Line, first)
+	r.fail(path, "each one must be unique", "%s is used already on line %d (%s)", fmt.Sprintf(format, args...), r.at.Where(first).Line, first)
 	return false
 }

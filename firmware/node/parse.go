@@ -17,7 +17,7 @@ const Version = 1
 // Parse reads and checks a node file. name stands in front of every message. The error is an ErrorList with every
 // fault of the file; the node is nil then. A key in a key_file is not read: see Load.
 func Parse(name string, data []byte) (*Node, Warnings, error) {
-	r := &reader{file: name, at: make(map[string]yamldoc.Position)}
+	r := &reader{file: name, at: make(yamldoc.Positions)}
 	n := new(Node)
 	if len(data) > MaxSize {
 		r.fail("", "", "the file has %d bytes, the most is %d", len(data), MaxSize)

@@ -14,7 +14,7 @@ import (
 // Go values can still point at the file.
 type reader struct {
 	file     string
-	at       map[string]yamldoc.Position
+	at       yamldoc.Positions
 	errors   ErrorList
 	warnings Warnings
 }
@@ -30,24 +30,10 @@ func (r *reader) warn(path, hint, format string, args ...any) {
 }
 
 func (r *reader) problem(path, hint, format string, args ...any) Problem {
-	at := r.where(path)
+	at := r.at.Where(path)
 	return Problem{
 		File: r.file, Line: at.Line, Column: at.Column, Path: path,
 		Message: fmt.Sprintf(format, args...), Hint: hint,
-	}
-}
-
-// where is the place of path, or of the nearest thing around it when path is not written in the file.
-func (r *reader) where(path string) yamldoc.Position {
-	for {
-		if at, ok := r.at[path]; ok {
-			return at
-		}
-		cut := strings.LastIndexAny(path, ".[")
-		if cut < 0 {
-			return yamldoc.Position{Line: 1, Column: 1}
-		}
-		path = path[:cut]
 	}
 }
 
@@ -84,7 +70,7 @@ func (r *reader) section(path string, n ast.Node) *section {
 		key := e.Key.GetToken()
 		name := key.Value
 		if i == 0 {
-			if _, ok := r.at[path]; !ok {
+			if !r.at.Written(path) {
 				r.at[path] = yamldoc.PlaceOf(key)
 			}
 		}
@@ -93,7 +79,7 @@ func (r *reader) section(path string, n ast.Node) *section {
 			r.fail(s.join(name), "keep one of the two", "the key %q is there twice", name)
 			continue
 		}
-		if _, ok := r.at[s.join(name)]; !ok {
+		if !r.at.Written(s.join(name)) {
 			r.at[s.join(name)] = yamldoc.PlaceOf(key)
 		}
 		s.keys = append(s.keys, name)

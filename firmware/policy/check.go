@@ -57,7 +57,7 @@ func (c *checker) checkCluster(k *Cluster) {
 		}
 	}
 	switch n := len(k.Members); {
-	case n == 0 && c.written("cluster.members"):
+	case n == 0 && c.at.Written("cluster.members"):
 		c.fail("cluster.members", "add every member: - {id: 1, name: gw-a, priority: 120}", "the members are missing")
 	case n == 1:
 		c.warn("cluster.members", "add the other member", "a cluster of one member has nobody to take over")
@@ -67,7 +67,7 @@ func (c *checker) checkCluster(k *Cluster) {
 	if err := cluster.Timing(k.Timing).Validate(); err != nil {
 		path := "cluster.timing"
 		for _, key := range []string{"lease", "dead", "beat", "silence"} {
-			if strings.Contains(err.Error(), key) && c.written(path+"."+key) {
+			if strings.Contains(err.Error(), key) && c.at.Written(path+"."+key) {
 				path += "." + key
 				break
 			}
@@ -171,7 +171,7 @@ func (c *checker) checkMonitors() {
 		if m.Name != "" {
 			names.once(c.decoder, m.Name, path+".name", "monitor %s", m.Name)
 		}
-		if n := len(m.Hosts); n == 0 && c.written(path+".hosts") || n > node.MaxMonitored {
+		if n := len(m.Hosts); n == 0 && c.at.Written(path+".hosts") || n > node.MaxMonitored {
 			c.fail(path+".hosts", fmt.Sprintf("give 1 to %d addresses", node.MaxMonitored), "%d hosts are given", n)
 		}
 		if m.Interval < node.MinProbe || m.Interval > time.Minute {
@@ -205,6 +205,6 @@ func (s seen[T]) once(d *decoder, v T, path, format string, args ...any) bool {
 		s[v] = path
 		return true
 	}
-	d.fail(path, "each one must be unique", "%s is used already on line %d (%s)", fmt.Sprintf(format, args...), d.where(first).Line, first)
+	d.fail(path, "each one must be unique", "%s is used already on line %d (%s)", fmt.Sprintf(format, args...), d.at.Where(first).Line, first)
 	return false
 }

@@ -32,7 +32,7 @@ func (c *checker) checkFilter() {
 		c.untranslated(path, m.Dst)
 		if j := shadows.add(m, i); j >= 0 {
 			o := &c.Filter.Rules[j]
-			c.warn(path, "move it up, or take it out", "rule %q never matches: %q on line %d matches all of it before", r.Name, o.Name, c.where(fmt.Sprintf("filter.rules[%d]", j)).Line)
+			c.warn(path, "move it up, or take it out", "rule %q never matches: %q on line %d matches all of it before", r.Name, o.Name, c.at.Where(fmt.Sprintf("filter.rules[%d]", j)).Line)
 		}
 	}
 }

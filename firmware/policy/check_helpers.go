@@ -31,7 +31,7 @@ func (c *checker) checkHelpers() {
 			continue
 		}
 		if j := shadows.add(m, i); j >= 0 {
-			c.warn(path, "move it up, or take it out", "helper %q is never attached: %q on line %d matches all of it before", h.Name, c.Helpers[j].Name, c.where(fmt.Sprintf("helpers[%d]", j)).Line)
+			c.warn(path, "move it up, or take it out", "helper %q is never attached: %q on line %d matches all of it before", h.Name, c.Helpers[j].Name, c.at.Where(fmt.Sprintf("helpers[%d]", j)).Line)
 		}
 	}
 }

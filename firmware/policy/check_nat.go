@@ -73,12 +73,12 @@ func (c *checker) natKeys(path string, t *NAT) {
 	for _, k := range keys {
 		key, must := strings.CutSuffix(k, "!")
 		allowed = append(allowed, key)
-		if must && !c.written(path+"."+key) {
+		if must && !c.at.Written(path+"."+key) {
 			c.fail(path, "add "+key+": …", "%s needs %q", t.Type, key)
 		}
 	}
 	for _, f := range []string{"from", "out", "source", "destination", "service", "to", "outside", "inside", "ports", "persistent", "hairpin"} {
-		if c.written(path+"."+f) && !slices.Contains(allowed, f) {
+		if c.at.Written(path+"."+f) && !slices.Contains(allowed, f) {
 			c.fail(path+"."+f, "it has: "+strings.Join(allowed[2:], ", "), "%s has no %q", t.Type, f)
 		}
 	}
@@ -263,7 +263,7 @@ func (c *checker) overlapping(path string, i int, t *NAT, destination []rules.Ra
 					if len(mine) > 0 {
 						what = Service{Service: mine[0]}.String() + " of " + what
 					}
-					c.fail(path, "each port of an address goes to one place", "%s is forwarded already on line %d (%s)", what, c.where(fmt.Sprintf("nat[%d]", j)).Line, o.Name)
+					c.fail(path, "each port of an address goes to one place", "%s is forwarded already on line %d (%s)", what, c.at.Where(fmt.Sprintf("nat[%d]", j)).Line, o.Name)
 				}
 			}
 			forwards[a] = append(forwards[a], i)

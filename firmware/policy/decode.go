@@ -93,28 +93,8 @@ func (d *decoder) warn(path, hint, format string, args ...any) {
 }
 
 func (p *positions) problem(path, hint, format string, args ...any) node.Problem {
-	at := p.where(path)
+	at := p.at.Where(path)
 	return node.Problem{File: p.file, Line: at.Line, Column: at.Column, Path: path, Message: fmt.Sprintf(format, args...), Hint: hint}
-}
-
-// where is the place of path, or of the nearest thing around it when path is not written in the document.
-func (p *positions) where(path string) yamldoc.Position {
-	for {
-		if at, ok := p.at[path]; ok {
-			return at
-		}
-		cut := strings.LastIndexAny(path, ".[")
-		if cut < 0 {
-			return yamldoc.Position{Line: 1, Column: 1}
-		}
-		path = path[:cut]
-	}
-}
-
-// written reports whether a key stands in the document, good or bad.
-func (p *positions) written(path string) bool {
-	_, ok := p.at[path]
-	return ok
 }
 
 // mark remembers the place of a value; that of its key stays when the value has none of its own.
@@ -233,7 +213,7 @@ func (d *decoder) mapping(path string, n ast.Node, do func(path, key string, e *
 		if path == "" {
 			at = key
 		}
-		if _, ok := d.at[path]; i == 0 && !ok {
+		if i == 0 && !d.at.Written(path) {
 			d.at[path] = yamldoc.PlaceOf(token)
 		}
 		if seen[key] {

@@ -312,5 +312,5 @@ type Probe struct {
 // positions has the place of every value by its path.
 type positions struct {
 	file string
-	at   map[string]yamldoc.Position
+	at   yamldoc.Positions
 }

@@ -14,7 +14,7 @@ const MaxSize = 16 << 20
 // Parse reads and checks a document. name stands in front of every message. The error is a node.ErrorList with every
 // fault of the document, in its order; the policy is nil then.
 func Parse(name string, data []byte) (*Policy, node.Warnings, error) {
-	d := &decoder{positions: positions{file: name, at: make(map[string]yamldoc.Position)}}
+	d := &decoder{positions: positions{file: name, at: make(yamldoc.Positions)}}
 	p := new(Policy)
 	if len(data) > MaxSize {
 		d.fail("", "", "the document has %d bytes, the most is %d", len(data), MaxSize)
@@ -23,7 +23,7 @@ func Parse(name string, data []byte) (*Policy, node.Warnings, error) {
 		d.fail("", fault.Hint, "%s", fault.Message)
 	} else {
 		d.value("", root, reflect.ValueOf(p).Elem(), &field{})
-		if !d.written("cluster.timing.silence") {
+		if !d.at.Written("cluster.timing.silence") {
 			p.Cluster.Timing.Silence = max(p.Cluster.Timing.Silence, 2*p.Cluster.Timing.Dead)
 		}
 		d.check(p)

@@ -113,5 +113,5 @@ func (p *Policy) Line(id string) int {
 	if path == "" || p.source == nil {
 		return 0
 	}
-	return p.source.where(path).Line
+	return p.source.at.Where(path).Line
 }

@@ -85,30 +85,7 @@ func (r *Ruleset) messages(old *present) ([]message, error) {
 	head.say("table %s", Table)
 	c.AddTable(table)
 	r.clear(head, table, old)
-	for _, name := range r.counters {
-		if old.counters[name] {
-			continue
-		}
-		head.say("counter of %s", name)
-		c.AddObj(&nftables.NamedObj{Table: table, Name: name, Type: nftables.ObjTypeCounter, Obj: r.count(name)})
-	}
-	for _, l := range r.limits {
-		head.say("limit of %s", l.name)
-		c.AddObj(&nftables.NamedObj{Table: table, Name: l.name, Type: nftables.ObjTypeLimit, Obj: &expr.Limit{
-			Type: expr.LimitTypePkts, Rate: l.rate, Unit: units[l.unit], Burst: uint32(l.burst),
-		}})
-	}
-	for _, p := range r.helpers {
-		if slices.Contains(old.helpers, string(p)) {
-			continue
-		}
-		head.say("helper %s", p)
-		c.AddObj(helperObject(table, p))
-	}
-	if len(r.fast) > 0 && !slices.Equal(r.fast, old.fast) {
-		head.say(flowtable)
-		c.AddFlowtable(&nftables.Flowtable{Table: table, Name: flowtable, Devices: r.fast})
-	}
+	r.objects(head, table, old)
 	chains := make(map[string]*nftables.Chain, len(r.chains))
 	for _, ch := range r.chains {
 		k := &nftables.Chain{Name: ch.name, Table: table}
@@ -144,7 +121,42 @@ func (r *Ruleset) messages(old *present) ([]message, error) {
 	for _, s := range fresh {
 		out = append(out, s.messages()...)
 	}
-	tail, err := newRecorder()
+	more, err := r.ruleMessages(table, chains)
+	return append(out, more...), err
+}
+
+// objects names what rules refer to besides chains and sets: counters, limits, helpers, the flowtable.
+func (r *Ruleset) objects(head *recorder, table *nftables.Table, old *present) {
+	c := head.conn
+	for _, name := range r.counters {
+		if old.counters[name] {
+			continue
+		}
+		head.say("counter of %s", name)
+		c.AddObj(&nftables.NamedObj{Table: table, Name: name, Type: nftables.ObjTypeCounter, Obj: r.count(name)})
+	}
+	for _, l := range r.limits {
+		head.say("limit of %s", l.name)
+		c.AddObj(&nftables.NamedObj{Table: table, Name: l.name, Type: nftables.ObjTypeLimit, Obj: &expr.Limit{
+			Type: expr.LimitTypePkts, Rate: l.rate, Unit: units[l.unit], Burst: uint32(l.burst),
+		}})
+	}
+	for _, p := range r.helpers {
+		if slices.Contains(old.helpers, string(p)) {
+			continue
+		}
+		head.say("helper %s", p)
+		c.AddObj(helperObject(table, p))
+	}
+	if len(r.fast) > 0 && !slices.Equal(r.fast, old.fast) {
+		head.say(flowtable)
+		c.AddFlowtable(&nftables.Flowtable{Table: table, Name: flowtable, Devices: r.fast})
+	}
+}
+
+// ruleMessages are the rules of all chains.
+func (r *Ruleset) ruleMessages(table *nftables.Table, chains map[string]*nftables.Chain) ([]message, error) {
+	rec, err := newRecorder()
 	if err != nil {
 		return nil, err
 	}
@@ -154,12 +166,11 @@ func (r *Ruleset) messages(old *present) ([]message, error) {
 			for _, t := range rule.terms {
 				exprs = append(exprs, t.exprs...)
 			}
-			tail.say("rule %s (%s)", rule.id, rule)
-			tail.conn.AddRule(&nftables.Rule{Table: table, Chain: chains[ch.name], Exprs: exprs})
+			rec.say("rule %s (%s)", rule.id, rule)
+			rec.conn.AddRule(&nftables.Rule{Table: table, Chain: chains[ch.name], Exprs: exprs})
 		}
 	}
-	more, err := tail.messages()
-	return append(out, more...), err
+	return rec.messages()
 }
 
 // count gives a named counter what it had.

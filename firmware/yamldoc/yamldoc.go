@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
@@ -16,6 +15,29 @@ import (
 
 // Position is a place in the file; line and column count from 1.
 type Position struct{ Line, Column int }
+
+// Positions has the place of every value and key that is written, by its path: interfaces[0].name.
+type Positions map[string]Position
+
+// Where is the place of path, or of the nearest thing around it when path is not written.
+func (p Positions) Where(path string) Position {
+	for {
+		if at, ok := p[path]; ok {
+			return at
+		}
+		cut := strings.LastIndexAny(path, ".[")
+		if cut < 0 {
+			return Position{Line: 1, Column: 1}
+		}
+		path = path[:cut]
+	}
+}
+
+// Written reports whether a key stands in the document, good or bad.
+func (p Positions) Written(path string) bool {
+	_, ok := p[path]
+	return ok
+}
 
 // Fault is why a text is not one YAML document.
 type Fault struct {

@@ -159,8 +159,14 @@ func (m *Member) status() Status {
 	for _, d := range v.Devices {
 		s.Devices = append(s.Devices, DeviceStatus{Name: d.Name, State: d.State.String(), Text: d.Text, Timeout: Duration(d.Timeout), Reported: Duration(now.Sub(d.Reported))})
 	}
+	m.addInterfaces(&s, v.Interfaces, now, age)
+	return s
+}
+
+// addInterfaces adds to a status what is heard where: on NICs, with the addresses that are served there, and behind them on paths. views are in that order.
+func (m *Member) addInterfaces(s *Status, views []cluster.InterfaceView, now cluster.Instant, age func(bool, cluster.Instant) Duration) {
 	for i, p := range m.ports {
-		iv := v.Interfaces[i]
+		iv := views[i]
 		shared := wire.SharedMAC(p.NN, m.cfg.ClusterID)
 		beat := wire.BeatMAC(p.NN, m.cfg.ClusterID)
 		f := InterfaceStatus{Name: p.Name, Device: p.Device, Number: p.Number, Present: p.present, Carrier: p.up, Heartbeat: p.Heartbeat, Unmonitored: p.unmonitored,
@@ -179,11 +185,10 @@ func (m *Member) status() Status {
 		}
 	}
 	for i, p := range m.paths {
-		iv := v.Interfaces[len(m.ports)+i]
+		iv := views[len(m.ports)+i]
 		s.Paths = append(s.Paths, PathStatus{Name: p.name, Remote: p.where(), Sent: p.sent.Load(), Failed: p.failed.Load(), Received: iv.Received,
 			LastHeard: age(iv.Heard, iv.LastHeard), Problem: p.problem})
 	}
-	return s
 }
 
 // interfaceName is the name of an interface or path, by its index in the machine.

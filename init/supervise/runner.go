@@ -72,26 +72,7 @@ func (r *runner) run(ctx context.Context, deps []*runner) {
 		if ctx.Err() != nil {
 			return
 		}
-		var delay time.Duration
-		switch {
-		case st.Requested:
-			policy.reset()
-			r.verdict(false)
-		case r.svc.TTY != "" && st.Code == 0 && st.Ran >= time.Second:
-			policy.reset()
-			r.verdict(false)
-		default:
-			var verdict bool
-			delay, verdict = policy.failed(time.Since(begin), st.Ran)
-			r.verdict(policy.loop)
-			if verdict {
-				r.log("%s is in a crash loop: %d exits within %v; trying again every %v; see its lines in the journal",
-					r.svc.Name, policy.policy.LoopExits, policy.policy.LoopWindow, policy.policy.Max)
-				if len(r.svc.Fallback) > 0 {
-					delay = policy.policy.First // the fallback has not failed yet
-				}
-			}
-		}
+		delay := r.pause(&policy, st, time.Since(begin))
 		state := Backoff
 		if policy.loop {
 			state = CrashLoop
@@ -109,6 +90,25 @@ func (r *runner) run(ctx context.Context, deps []*runner) {
 		r.restarts++
 		r.mu.Unlock()
 	}
+}
+
+// pause is how long the service stays down after an end; since is the age of the runner. It says when that is a crash loop.
+func (r *runner) pause(policy *restarts, st outcome, since time.Duration) time.Duration {
+	if st.Requested || r.svc.TTY != "" && st.Code == 0 && st.Ran >= time.Second {
+		policy.reset()
+		r.verdict(false)
+		return 0
+	}
+	delay, verdict := policy.failed(since, st.Ran)
+	r.verdict(policy.loop)
+	if verdict {
+		r.log("%s is in a crash loop: %d exits within %v; trying again every %v; see its lines in the journal",
+			r.svc.Name, policy.policy.LoopExits, policy.policy.LoopWindow, policy.policy.Max)
+		if len(r.svc.Fallback) > 0 {
+			delay = policy.policy.First // the fallback has not failed yet
+		}
+	}
+	return delay
 }
 
 // outcome is how one process ended; err is set when there was none.

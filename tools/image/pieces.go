@@ -180,16 +180,33 @@ func (b *build) pieces(ctx context.Context) error {
 		Board: b.board, KernelPackage: tree.Package, KernelVersion: tree.Version, KernelRelease: tree.Release,
 		Go: runtime.Version(), Modules: fs.modules, Commands: fs.commands,
 	}
+	if err := b.writePieces(m, []content{
+		{"vmlinuz", vmlinuz}, {"initramfs.cpio.zst", packed}, // what ships
+		{"vmlinux", vmlinux}, {"initramfs.cpio", raw.Bytes()}, // the same for QEMU: nothing to decompress under emulation
+	}); err != nil {
+		return err
+	}
+	sizes := fs.sizes(int64(len(vmlinuz)), int64(len(packed)), int64(len(vmlinux)))
+	if err := os.WriteFile(filepath.Join(b.out, "sizes.txt"), []byte(sizes), 0o644); err != nil {
+		return err
+	}
+	fmt.Print(sizes)
+	b.progress("done: %s", b.out)
+	return nil
+}
+
+// content is a file that is written.
+type content struct {
+	name string
+	data []byte
+}
+
+// writePieces writes them into b.out, and the manifest with their checksums.
+func (b *build) writePieces(m Manifest, pieces []content) error {
 	if err := os.MkdirAll(b.out, 0o755); err != nil {
 		return err
 	}
-	for _, f := range []struct {
-		name string
-		data []byte
-	}{
-		{"vmlinuz", vmlinuz}, {"initramfs.cpio.zst", packed}, // what ships
-		{"vmlinux", vmlinux}, {"initramfs.cpio", raw.Bytes()}, // the same for QEMU: nothing to decompress under emulation
-	} {
+	for _, f := range pieces {
 		if err := os.WriteFile(filepath.Join(b.out, f.name), f.data, 0o644); err != nil {
 			return err
 		}
@@ -200,16 +217,7 @@ func (b *build) pieces(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(b.out, "manifest.json"), append(manifest, '\n'), 0o644); err != nil {
-		return err
-	}
-	sizes := fs.sizes(int64(len(vmlinuz)), int64(len(packed)), int64(len(vmlinux)))
-	if err := os.WriteFile(filepath.Join(b.out, "sizes.txt"), []byte(sizes), 0o644); err != nil {
-		return err
-	}
-	fmt.Print(sizes)
-	b.progress("done: %s", b.out)
-	return nil
+	return os.WriteFile(filepath.Join(b.out, "manifest.json"), append(manifest, '\n'), 0o644)
 }
 
 // vmlinux returns the uncompressed kernel, from the cache if it is there.
