@@ -34,7 +34,7 @@ func (c *checker) checkInterfaces() {
 		if n.Sync {
 			syncs++
 			c.checkSync(n, path, syncs)
-		} else if n.Zone == "" && !c.written(path+".zone") {
+		} else if n.Zone == "" && !c.at.Written(path+".zone") {
 			c.warn(path, "add zone: …", "interface %s has no zone: nothing passes there", n.Name)
 		}
 		if n.Heartbeat {
@@ -57,7 +57,7 @@ func (c *checker) checkInterfaces() {
 	}
 	switch {
 	case len(c.Interfaces) == 0:
-		if c.written("interfaces") {
+		if c.at.Written("interfaces") {
 			c.fail("interfaces", "add at least one", "no interface is given")
 		}
 	case beats == 0:
@@ -82,7 +82,7 @@ func (c *checker) checkSync(n *NIC, path string, count int) {
 // checkVLAN also turns the heartbeats off: they go over physical interfaces only.
 func (c *checker) checkVLAN(n *NIC, path string, vlans seen[VLAN]) {
 	v := n.VLAN
-	if n.Heartbeat && c.written(path+".heartbeat") {
+	if n.Heartbeat && c.at.Written(path+".heartbeat") {
 		c.fail(path+".heartbeat", "leave it out; the parent carries the heartbeats", "heartbeats do not go over a VLAN")
 	}
 	n.Heartbeat = false
@@ -97,7 +97,7 @@ func (c *checker) checkVLAN(n *NIC, path string, vlans seen[VLAN]) {
 			vlans.once(c.decoder, *v, path+".vlan.id", "VLAN %d on %s", v.ID, v.Parent)
 		}
 	}
-	if n.NN == nil && !c.written(path+".nn") {
+	if n.NN == nil && !c.at.Written(path+".nn") {
 		c.fail(path, "add nn: 0x80 or another number that no interface has", "a VLAN has no PCI place to make the shared MAC from")
 	}
 	if n.Place != "" {
@@ -106,7 +106,7 @@ func (c *checker) checkVLAN(n *NIC, path string, vlans seen[VLAN]) {
 }
 
 func (c *checker) checkAddresses(n *NIC, path string, addresses seen[netip.Addr]) {
-	if n.Heartbeat && !c.written(path+".addresses") {
+	if n.Heartbeat && !c.at.Written(path+".addresses") {
 		c.fail(path, "add addresses: {1: …, 2: …}, or heartbeat: false", "heartbeats on %s need a private IPv4 address of every member", n.Name)
 	}
 	for _, family := range []struct {
@@ -122,7 +122,7 @@ func (c *checker) checkAddresses(n *NIC, path string, addresses seen[netip.Addr]
 			switch {
 			case ok && !member:
 				c.fail(where, "add it to cluster.members, or correct the number", "there is no member %d", id)
-			case !ok && member && c.Cluster != nil && c.written(at) && len(family.list) > 0 && !c.written(where):
+			case !ok && member && c.Cluster != nil && c.at.Written(at) && len(family.list) > 0 && !c.at.Written(where):
 				c.fail(at, fmt.Sprintf("add %d: …", id), "member %d has no address on %s", id, n.Name)
 			}
 			if !ok || !a.IsValid() {
@@ -152,7 +152,7 @@ func (c *checker) checkVIPs(n *NIC, path string, addresses seen[netip.Addr]) {
 		case !addresses.once(c.decoder, v, at, "address %s", v):
 		case n.Outside || v.Is6() && v.IsLinkLocalUnicast():
 		case !n.reaches(v):
-			if len(n.subnets()) > 0 || !c.written(path+".addresses") {
+			if len(n.subnets()) > 0 || !c.at.Written(path+".addresses") {
 				c.fail(at, "correct it, or allow it with vips_outside: true", "%s is in no subnet of %s", v, n.Name)
 			}
 		default:

@@ -224,7 +224,7 @@ func (d *decoder) mapping(path string, n ast.Node, do func(path, key string, e *
 			continue
 		}
 		seen[key] = true
-		if !d.written(at) {
+		if !d.at.Written(at) {
 			d.at[at] = yamldoc.PlaceOf(token)
 		}
 		do(at, key, e)
