@@ -61,7 +61,7 @@ func TestMarkdown(t *testing.T) {
 		Systems: []*SystemResult{
 			{contestant: all[0], Name: "peer", Setting: "p", Trials: []Trial{
 				trial(pair.Death, 40*time.Millisecond, 40, 5), trial(pair.Death, 60*time.Millisecond, 60, 5)},
-				Siege: &Siege{Hogs: 16, For: time.Minute, Takeovers: 74, Busy: 99.6}},
+				Siege: &Siege{Hogs: 16, For: time.Minute, Takeovers: 74, Unexplained: 70, Busy: 99.6, Stalls: []stream.Stall{{For: 6 * time.Millisecond}, {For: 9 * time.Millisecond}}}},
 			{contestant: all[1], Name: "ours", Setting: "o", Trials: []Trial{
 				trial(pair.Death, 20*time.Millisecond, 20, 6), trial(pair.Daemon, 4*time.Millisecond, 3, 6),
 				{Event: pair.Death, Flips: 2, Failed: true, Outage: stream.Outage{RoundTrip: 30 * time.Millisecond, Late: time.Millisecond}}}},
@@ -72,7 +72,7 @@ func TestMarkdown(t *testing.T) {
 		"| death | peer | p | 2 | 50.0 / 60.0 / 60.0 (40.0) | 50.0 / 60.0 / 60.0 (40.0) | 50 / 60 | 2 of 2 | 0 | 0 | 0.0 | – |\n",
 		"| death | ours | o | 2 | 25.0 / 30.0 / 30.0 (20.0) | 10.0 / 20.0 / 20.0 (0.0) | 10 / 20 | 0 of 1 | 2 | 1 | 1.0 | 0.50 |\n",
 		"| had | ours | o | 1 | 4.0 / 4.0 / 4.0 (4.0) | 4.0 / 4.0 / 4.0 (4.0) | 3 / 3 | 0 of 1 | 0 | 0 | 0.0 | – |\n",
-		"| peer | p | 16 | 1m0s | 74 | 0 | 0.0 | 0.0 | 0.0 | 100 % |\n",
+		"| peer | p | 16 | 1m0s | 74, 70 | 0 | 0.0 | 0.0 | 1 / 9.0 | 100 % |\n",
 		"go run ./tools/bench/failover -n 2 -systems keepalived,twinkeep -events death,had -survival 0 -hogs 16 -for 1m0s`",
 	} {
 		if !strings.Contains(got, want) {
@@ -89,6 +89,23 @@ func TestMarkdown(t *testing.T) {
 	r.Systems = r.Systems[:1]
 	if err := r.Verdict(); err != nil {
 		t.Errorf("verdict on slow but complete takeovers: %v", err)
+	}
+}
+
+// TestUnexplained: a role change has its reason in a core that stood still before it, for long enough and not long ago.
+func TestUnexplained(t *testing.T) {
+	at := func(d time.Duration) stream.Time { return stream.Time(10*time.Second + d) }
+	stalls := []stream.Stall{{At: at(0), For: 20 * time.Millisecond}, {At: at(5 * time.Second), For: 7 * time.Millisecond}}
+	for _, c := range []struct {
+		change time.Duration
+		want   int
+	}{{-time.Millisecond, 1}, {30 * time.Millisecond, 0}, {time.Second, 0}, {1021 * time.Millisecond, 1}, {5020 * time.Millisecond, 1}} {
+		if got := unexplained([]stream.Time{at(c.change)}, stalls); got != c.want {
+			t.Errorf("a change %v after: %d unexplained, want %d", c.change, got, c.want)
+		}
+	}
+	if got := unexplained(nil, stalls); got != 0 {
+		t.Errorf("no change: %d unexplained", got)
 	}
 }
 
