@@ -147,8 +147,11 @@ func (m *Machine) nextHerald() Instant {
 	case m.quorum() || m.active() || m.nextBeat == Never:
 	case m.heralded != Never:
 		d := Never
-		for _, at := range []Instant{m.heralded.Add(m.cfg.Timing.Beat), m.deafAt()} {
-			if at > m.now {
+		if at := m.heralded.Add(m.cfg.Timing.Beat); at > m.now {
+			d = at
+		}
+		if h != nil {
+			if at := m.untoldAt(h); at > m.now {
 				d = min(d, at)
 			}
 		}
@@ -162,16 +165,10 @@ func (m *Machine) nextHerald() Instant {
 	return Never
 }
 
-// deafAt is since when nobody at all has been heard for as long as makes a standby say that it is about to take the role:
-// then nobody can tell it either that the holder lives.
-func (m *Machine) deafAt() Instant {
-	at := longAgo
-	for _, p := range m.others {
-		if p.alive {
-			at = max(at, p.lastHeard.Add(m.cfg.Timing.patience()))
-		}
-	}
-	return at
+// untoldAt is since when neither the holder itself has been heard nor another member that hears it, for as long as makes a standby say that it is about to take
+// the role: then the holder must not count on it that somebody will still say here that it lives.
+func (m *Machine) untoldAt(h *peer) Instant {
+	return max(h.lastHeard, h.heldAt).Add(m.cfg.Timing.patience())
 }
 
 // handedOver reports whether the last holder gave the role up by itself and no other member can have taken it since, so that nobody need be warned: it has

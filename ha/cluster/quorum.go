@@ -61,7 +61,7 @@ func (m *Machine) judge() {
 		*v = ballot{}
 		if m.active() {
 			v.member = m.cfg.Self
-		} else if h := m.holder(); h != nil && (m.heralded == Never || m.now < m.deafAt()) {
+		} else if h := m.holder(); h != nil && (m.heralded == Never || m.now < m.untoldAt(h)) {
 			v.member = h.id
 		} else if h != nil && was == h.id {
 			m.beatAll() // a beat before the takeover; later ones may be too late

@@ -277,3 +277,26 @@ func TestOldEchoIsNoLife(t *testing.T) {
 		t.Errorf("an echo of old counts as heard at %v, the one before at %v (echoed %d)", p.echoAt, at, p.echoed)
 	}
 }
+
+// TestWarningStandsForABeat: a holder that knows another member to hear it counts on that one to say so. Where nobody has said so for as long as the holder is
+// silent, a standby says a beat before it takes the role that it counts on nobody, whether or not it hears others.
+func TestWarningStandsForABeat(t *testing.T) {
+	s := set(t, 3, nil)
+	s.listened(1, 2, 4)
+	t0, warned := s.now, Never
+	for next := s.now; s.now < t0.Add(2*s.m.cfg.Timing.Dead) && !s.m.Holds(); s.now = s.now.Add(100 * time.Microsecond) {
+		if s.now >= next {
+			next = s.now.Add(s.m.cfg.Timing.Beat)
+			for _, id := range []uint8{2, 4} { // they cannot take it, and hear the holder as little
+				s.hear(id, wire.Ready, 0, func(b *wire.Beat) { b.Vote = 1 })
+			}
+		}
+		s.m.Step(s.now, Tick{})
+		if warned == Never && s.m.heralded != Never && s.m.ballot.member != 1 {
+			warned = s.now
+		}
+	}
+	if !s.m.Holds() || s.now.Sub(warned) < s.m.cfg.Timing.Beat {
+		t.Errorf("holds %v, %v after the silence began, warned %v before", s.m.Holds(), s.now.Sub(t0), s.now.Sub(warned))
+	}
+}
