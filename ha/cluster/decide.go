@@ -258,7 +258,7 @@ func (m *Machine) decideResting(h *peer) {
 	}
 	chosen := m.chosen()
 	if chosen == m.cfg.Self && m.lags() || m.passedOver(m.peer(chosen)) { // whoever gave it the role did not know yet
-		chosen, m.promised = 0, m.vacant.Add(m.cfg.Timing.Dead)
+		chosen = 0
 	}
 	if !m.mayTake() {
 		return
@@ -267,7 +267,9 @@ func (m *Machine) decideResting(h *peer) {
 	// one that does not act leaves nobody without a gateway for long.
 	rank, since := 0, m.vacant
 	if m.lags() {
-		since = max(since, m.promised, m.ballot.bound) // who is in sync may be bound as long, and comes first
+		// Who is in sync comes first. It may be quiet because it has just given the role up, or its vote, or one that it needs, may be promised to a
+		// successor that does not use it, or to a bidder, as this one's is.
+		since = max(since.Add(m.cfg.Timing.Dead), m.ballot.bound)
 	}
 	for _, p := range m.others {
 		if p.candidate() && chosen != m.cfg.Self && p.id != chosen && p.merit().compare(m.merit()) > 0 {

@@ -35,8 +35,6 @@ type Machine struct {
 	lastHold Instant
 	// vacant is since when nobody alive holds the role, Never while somebody does.
 	vacant Instant
-	// promised is until when votes may be bound to a named successor that does not take the role because it is not in sync; the best member's own may be one.
-	promised Instant
 	// handover is a planned one that waits for the barrier.
 	handover handover
 	// yieldUntil keeps a member that gave the role away from taking it back at once.
@@ -136,7 +134,7 @@ func New(cfg Config, now Instant) (*Machine, error) {
 	m := &Machine{
 		cfg: cfg, slots: cfg.schedule(), now: now, term: cfg.Term,
 		state: wire.Init, since: now, reason: "listening for the active member",
-		listenUntil: now.Add(cfg.Timing.Silence), nextBeat: now, vacant: now, promised: longAgo, announceAt: Never,
+		listenUntil: now.Add(cfg.Timing.Silence), nextBeat: now, vacant: now, announceAt: Never,
 		lastHold: -1 << 62, yieldUntil: now, quietUntil: now, claimUntil: now, claimLog: longAgo, cededUntil: now, awayUntil: now, backAt: Never,
 		links:   make([]link, len(cfg.Interfaces)),
 		refused: map[wire.Reason]*refusal{}, inSync: true, voteFrom: now.Add(cfg.Timing.Dead), heralded: Never,

@@ -300,3 +300,26 @@ func TestWarningStandsForABeat(t *testing.T) {
 		t.Errorf("holds %v, %v after the silence began, warned %v before", s.m.Holds(), s.now.Sub(t0), s.now.Sub(warned))
 	}
 }
+
+// TestOutOfSyncWaitsForPromises: who is in sync and silent about the role may have promised its vote, as this member has.
+func TestOutOfSyncWaitsForPromises(t *testing.T) {
+	s := set(t, 3, func(c *Config) {
+		c.Witnesses = []Member{{ID: 9}}
+		c.Timing = Timing{Beat: 10 * time.Millisecond, Lease: 30 * time.Millisecond, Dead: 80 * time.Millisecond, Silence: 500 * time.Millisecond}
+	})
+	s.listened(4, 1, 2)
+	s.m.inSync = false
+	dead := s.m.cfg.Timing.Dead
+	s.run(dead+2*s.m.cfg.Timing.Beat, func() { s.hear(1, wire.Standby, wire.InSync, nil) })
+	bound := s.now.Add(3 * dead)
+	s.m.ballot.bound = bound
+	bid := Never
+	s.run(6*dead, func() {
+		if s.hear(1, wire.Standby, wire.InSync, nil); s.m.bid.on && bid == Never {
+			bid = s.now
+		}
+	})
+	if bid == Never || bid < bound.Add(dead) {
+		t.Errorf("bids %v after its promise was over, want a dead time of %v", bid.Sub(bound), dead)
+	}
+}

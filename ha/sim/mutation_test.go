@@ -120,7 +120,8 @@ var mutations = []mutation{
 	{"a naming as young as its namer's term", decideGo, "p.namedAt >= m.term {", "p.view.Term >= m.term {", "a member out of sync takes the role past one in sync"},
 	{"votes for a successor out of sync while quiet", decideGo, "demotion/weightInterface && m.willing() {", "demotion/weightInterface && m.mayTake() {", "a member out of sync takes the role past one in sync"},
 	{"votes kept by a bidder that lost its sync", bidGo, "if standing.on && lags && !standing.lags {", "if false {", "a member out of sync takes the role past one in sync"},
-	{"promise to a successor out of sync forgotten", decideGo, "since = max(since, m.promised, m.ballot.bound)", "", "a member out of sync takes the role past one in sync"},
+	{"promise to a successor out of sync forgotten", decideGo, "since.Add(m.cfg.Timing.Dead), m.ballot", "since, m.ballot", "a member out of sync takes the role past one in sync"},
+	{"vote of a member in sync not waited for", decideGo, "max(since.Add(m.cfg.Timing.Dead), m.ballot.bound)", "since.Add(m.cfg.Timing.Dead)", "a member out of sync takes the role past one in sync"},
 	{"late every time, deaf to none", machineGo, "if gap > max(t.Beat, t.Lease-2*t.Beat) {", "if true {", "two actives go on for as long as one of them is short of CPU"},
 	{"higher term not announced", peerGo, "m.announceAgain()\n\t\t\t// A member that starts", "// A member that starts", "switches point at a member that died in a contest"},
 }
