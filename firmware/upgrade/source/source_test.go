@@ -3,7 +3,6 @@ package source_test
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -13,11 +12,6 @@ import (
 	"testing"
 
 	"github.com/goccy/go-yaml"
-	"github.com/opencontainers/go-digest"
-	"github.com/opencontainers/image-spec/specs-go"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"oras.land/oras-go/v2/registry/remote"
-	"oras.land/oras-go/v2/registry/remote/auth"
 
 	"github.com/twinkeep/twinkeep/firmware/policy/registry"
 	"github.com/twinkeep/twinkeep/firmware/upgrade"
@@ -33,49 +27,10 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// publish puts files into a repository as `oras push` does.
-func publish(t *testing.T, c registry.Config, tag string, files map[string][]byte) {
-	t.Helper()
-	transport, err := c.Transport()
-	if err != nil {
-		t.Fatal(err)
-	}
-	repo, err := remote.NewRepository(c.Address + "/" + c.Repository)
-	if err != nil {
-		t.Fatal(err)
-	}
-	client := &auth.Client{Client: &http.Client{Transport: transport}, Cache: auth.NewCache()}
-	client.Credential = auth.StaticCredential(repo.Reference.Host(), auth.Credential{Username: "operator", Password: c.Token})
-	repo.Client = client
-	m := ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest, ArtifactType: source.MediaType, Config: ocispec.DescriptorEmptyJSON}
-	push := func(mediaType string, data []byte) ocispec.Descriptor {
-		d := ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(data), Size: int64(len(data))}
-		if err := repo.Blobs().Push(t.Context(), d, bytes.NewReader(data)); err != nil {
-			t.Fatal(err)
-		}
-		return d
-	}
-	push(ocispec.MediaTypeEmptyJSON, []byte("{}"))
-	for name, data := range files {
-		d := push(source.MediaType, data)
-		d.Annotations = map[string]string{ocispec.AnnotationTitle: name}
-		m.Layers = append(m.Layers, d)
-	}
-	text, err := json.Marshal(m)
-	if err != nil {
-		t.Fatal(err)
-	}
-	d := ocispec.Descriptor{MediaType: m.MediaType, Digest: digest.FromBytes(text), Size: int64(len(text))}
-	if err := repo.Manifests().PushReference(t.Context(), d, bytes.NewReader(text), tag); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // TestRegistry installs from the management server, and from nowhere else with its token.
 func TestRegistry(t *testing.T) {
 	m := managertest.Start(t)
-	c := m.Config("firmware/twinkeep", m.Operator)
-	publish(t, c, "v2", map[string][]byte{
+	m.Publish("firmware/twinkeep", "v2", source.MediaType, map[string][]byte{
 		source.FileName("generic-x86_64"): esptest.Bundle(t, esptest.Release(2), 3<<20),
 		source.FileName("apu2"):           esptest.Bundle(t, upgrade.Release{Board: "apu2", Version: "x", Revision: 2}, 0),
 	})

@@ -30,9 +30,10 @@ type Config struct {
 	// SecureBoot takes firmware that can enforce signatures, with system
 	// management mode.
 	SecureBoot bool
-	MemoryMB   int // 512 when 0
-	NICs       int // virtio NICs, each into a network of its own where nobody answers
-	SSH        int // TCP port of this host's loopback that leads to port 22 of 10.1.0.2, on the first of NICs; 0: none
+	MemoryMB   int  // 512 when 0
+	NICs       int  // virtio NICs, each into a network of its own where nobody answers
+	SSH        int  // TCP port of this host's loopback that leads to port 22 of 10.1.0.2, on the first of NICs; 0: none
+	Host       bool // the first of NICs leads to this host's loopback, at 10.1.0.254
 	// Ports are sockets of switch ports (package vswitch) instead, a NIC each. Station tells the MACs of two boxes apart.
 	Ports   []string
 	Station byte
@@ -132,8 +133,14 @@ func (c Config) args() []string {
 	}
 	for i := range c.NICs {
 		options := ""
-		if i == 0 && c.SSH != 0 {
-			options = fmt.Sprintf(",net=10.1.0.0/24,host=10.1.0.254,dhcpstart=10.1.0.100,hostfwd=tcp:127.0.0.1:%d-10.1.0.2:22", c.SSH)
+		if i == 0 && (c.SSH != 0 || c.Host) {
+			options = ",net=10.1.0.0/24,host=10.1.0.254,dhcpstart=10.1.0.100"
+			if c.SSH != 0 {
+				options += fmt.Sprintf(",hostfwd=tcp:127.0.0.1:%d-10.1.0.2:22", c.SSH)
+			}
+			if c.Host {
+				options += ",restrict=off"
+			}
 		}
 		args = append(args, qemu.UserNIC(fmt.Sprintf("n%d", i), options)...)
 	}
