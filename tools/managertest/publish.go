@@ -3,7 +3,6 @@ package managertest
 import (
 	"bytes"
 	"encoding/json"
-	"io"
 	"net/http"
 
 	"github.com/opencontainers/go-digest"
@@ -55,34 +54,4 @@ func (s *Server) Publish(repository, tag, mediaType string, files map[string][]b
 	if err := repo.Manifests().PushReference(s.t.Context(), d, bytes.NewReader(text), tag); err != nil {
 		s.t.Fatal(err)
 	}
-}
-
-// Open answers as the server does for whoever reads, without TLS and token: for tests where neither can be set up.
-func (s *Server) Open() http.Handler {
-	client := s.operator()
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != http.MethodGet && r.Method != http.MethodHead {
-			http.Error(w, "only for reading", http.StatusMethodNotAllowed)
-			return
-		}
-		req, err := http.NewRequestWithContext(r.Context(), r.Method, "https://"+s.Address+r.URL.RequestURI(), nil)
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
-			return
-		}
-		req.Header.Set("Accept", r.Header.Get("Accept"))
-		resp, err := client.Do(req)
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusBadGateway)
-			return
-		}
-		defer resp.Body.Close()
-		for _, h := range []string{"Content-Type", "Content-Length", "Docker-Content-Digest"} {
-			if v := resp.Header.Get(h); v != "" {
-				w.Header().Set(h, v)
-			}
-		}
-		w.WriteHeader(resp.StatusCode)
-		_, _ = io.Copy(w, resp.Body) // whoever reads sees that it is cut short
-	})
 }
