@@ -1,18 +1,15 @@
 package sim
 
 import (
-	"flag"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/twinkeep/twinkeep/ha/cluster"
+	"github.com/twinkeep/twinkeep/tools/golden"
 )
-
-var update = flag.Bool("update", false, "write the transcripts anew")
 
 // TestTranscripts tells the stories of the documents from which the product grew (shared/seeds). The time lines in
 // testdata/transcripts are for reading; a change in one is a change of the product's behaviour.
@@ -165,19 +162,7 @@ func TestTranscripts(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got := transcript(c.about, c.members, c.witnesses, c.normal, c.change, c.story)
-			path := filepath.Join("testdata", "transcripts", c.name+".txt")
-			if *update {
-				if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got != string(want) {
-				t.Errorf("the story has changed; if that is meant: go test ./ha/sim -run TestTranscripts -update\n%s", got)
-			}
+			golden.Check(t, filepath.Join("testdata", "transcripts", c.name+".txt"), got)
 			if strings.Contains(got, "VIOLATION") {
 				t.Error(got)
 			}
