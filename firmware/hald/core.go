@@ -126,6 +126,13 @@ func (c *core) review() (out []Order) {
 // learn takes what the other daemons say. A critical device that had forgot is reported again, one that hald has no
 // reason for any more is cleared: either of them may have been restarted.
 func (c *core) learn(f Facts) (out []Order) {
+	switch { // nobody else tells it, and the case may show attention for another reason already
+	case f.Disk == c.facts.Disk:
+	case f.Disk != "":
+		out = append(out, Order{Do: Say, Text: f.Disk, Bad: true})
+	default:
+		out = append(out, Order{Do: Say, Text: "the data partition can be written and has room again"})
+	}
 	c.facts = f
 	wanted := map[string]string{}
 	if hot := c.hot(); hot != "" {

@@ -103,6 +103,29 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+// TestDiskIsTold: what is wrong with the disk is said whatever the case shows already.
+func TestDiskIsTold(t *testing.T) {
+	c := newCore(testBoard(t))
+	f := in("ACTIVE")
+	f.HA.Peers = []member.PeerStatus{{Name: "gw-b", State: "LOST"}}
+	c.learn(f)
+	for _, tt := range []struct{ disk, want string }{
+		{"the data partition is full", "the data partition is full"}, {"the data partition is full", ""},
+		{"the data partition cannot be written", "the data partition cannot be written"}, {"", "the data partition can be written and has room again"},
+	} {
+		f.Disk = tt.disk
+		var said []string
+		for _, o := range c.learn(f) {
+			if o.Do == Say {
+				said = append(said, o.Text)
+			}
+		}
+		if got := strings.Join(said, "; "); got != tt.want {
+			t.Errorf("%q: said %q, want %q", tt.disk, got, tt.want)
+		}
+	}
+}
+
 func TestLampsFollowTheRole(t *testing.T) {
 	c := newCore(testBoard(t))
 	if p := c.lamp(led.ShowsStatus); !p.Equal(led.Show(led.Booting, false, led.ShowsStatus)) {

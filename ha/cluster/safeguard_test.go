@@ -28,6 +28,12 @@ func set(t *testing.T, self uint8, change func(*Config)) *scene {
 	return &scene{T: t, m: machine(t, cfg), seq: map[uint8]uint64{}}
 }
 
+// witnessed is a change for set: a witness judges, so the role takes a majority.
+func witnessed(c *Config) {
+	c.Witnesses = []Member{{ID: 9}}
+	c.Timing = Timing{Beat: 10 * time.Millisecond, Lease: 30 * time.Millisecond, Dead: 80 * time.Millisecond, Silence: 500 * time.Millisecond}
+}
+
 // hear is a heartbeat of a member in the state and with the flags given; it echoes all that the machine has said. It reaches the machine a moment after
 // the last input.
 func (s *scene) hear(id uint8, state wire.State, flags wire.Flags, change func(*wire.Beat)) []Action {
@@ -160,10 +166,7 @@ func TestAnnouncesWhenTheRoleWasCeded(t *testing.T) {
 
 // freed is a voter of five that has voted for the successor 2, named by 4, and turned from it when that one was out of sync.
 func freed(t *testing.T) *scene {
-	s := set(t, 9, func(c *Config) {
-		c.Witnesses = []Member{{ID: 9}}
-		c.Timing = Timing{Beat: 10 * time.Millisecond, Lease: 30 * time.Millisecond, Dead: 80 * time.Millisecond, Silence: 500 * time.Millisecond}
-	})
+	s := set(t, 9, witnessed)
 	s.listened(4, 1, 2, 3)
 	named := func(b *wire.Beat) { b.Term, b.Successor = 1, 2 }
 	s.hear(4, wire.Standby, wire.InSync|wire.Yielding, named)
@@ -251,10 +254,7 @@ func TestNamingIsAsOldAsItWasSaid(t *testing.T) {
 }
 
 func TestQuietMemberKeepsItsVoteFromOneOutOfSync(t *testing.T) {
-	s := set(t, 1, func(c *Config) {
-		c.Witnesses = []Member{{ID: 9}}
-		c.Timing = Timing{Beat: 10 * time.Millisecond, Lease: 30 * time.Millisecond, Dead: 80 * time.Millisecond, Silence: 500 * time.Millisecond}
-	})
+	s := set(t, 1, witnessed)
 	s.listened(4, 2, 3)
 	for _, id := range []uint8{2, 3} {
 		s.hear(id, wire.Standby, 0, nil)
@@ -303,10 +303,7 @@ func TestWarningStandsForABeat(t *testing.T) {
 
 // TestOutOfSyncWaitsForPromises: who is in sync and silent about the role may have promised its vote, as this member has.
 func TestOutOfSyncWaitsForPromises(t *testing.T) {
-	s := set(t, 3, func(c *Config) {
-		c.Witnesses = []Member{{ID: 9}}
-		c.Timing = Timing{Beat: 10 * time.Millisecond, Lease: 30 * time.Millisecond, Dead: 80 * time.Millisecond, Silence: 500 * time.Millisecond}
-	})
+	s := set(t, 3, witnessed)
 	s.listened(4, 1, 2)
 	s.m.inSync = false
 	dead := s.m.cfg.Timing.Dead
@@ -322,4 +319,39 @@ func TestOutOfSyncWaitsForPromises(t *testing.T) {
 	if bid == Never || bid < bound.Add(dead) {
 		t.Errorf("bids %v after its promise was over, want a dead time of %v", bid.Sub(bound), dead)
 	}
+}
+
+// TestNamingEndsWithTheTenure: who named a successor may not know that this one has had the role since and lost it again.
+func TestNamingEndsWithTheTenure(t *testing.T) {
+	s := set(t, 1, witnessed)
+	s.listened(4, 2, 3)
+	if s.hear(4, wire.Standby, wire.InSync|wire.Yielding, func(b *wire.Beat) { b.Term, b.Successor = 1, 2 }); s.m.ballot.member != 2 {
+		t.Fatalf("the vote is for %d, not for the successor", s.m.ballot.member)
+	}
+	s.hear(2, wire.Active, wire.InSync|wire.Holder, func(b *wire.Beat) { b.Term = 2 })
+	if s.hear(2, wire.Standby, wire.InSync, func(b *wire.Beat) { b.Term = 2 }); s.m.ballot.member == 2 {
+		t.Error("the vote is for a successor whose tenure is over, and the best member cannot have it")
+	}
+}
+
+// TestBidderOutOfSyncLetsVotesGo: a bidder that loses its sync while another member has it stops to bid, so that the votes for it are free for that one.
+func TestBidderOutOfSyncLetsVotesGo(t *testing.T) {
+	s := set(t, 3, witnessed)
+	s.listened(4, 1)
+	dead, last := s.m.cfg.Timing.Dead, s.m.seq
+	peers := func() { s.hear(1, wire.Standby, wire.InSync, func(b *wire.Beat) { b.Heard[0].Seq = last }) } // it does not hear the bid
+	s.hear(4, wire.Standby, wire.InSync|wire.Yielding, func(b *wire.Beat) { b.Term = 1 })
+	vacant := s.now
+	for s.now < vacant.Add(5*dead/2) {
+		s.run(s.m.cfg.Timing.Beat, peers)
+	}
+	if !s.m.bid.on {
+		t.Fatalf("it does not bid: %s, %s", s.m.state, s.m.reason)
+	}
+	s.m.inSync = false
+	s.run(dead/2, func() {
+		if peers(); s.m.bid.on {
+			t.Errorf("it bids %v after the vacancy, out of sync", s.now.Sub(vacant))
+		}
+	})
 }

@@ -61,13 +61,14 @@ type Server struct {
 
 	t     testing.TB
 	netns string
+	names []string // that its certificate has too
 	cmd   *exec.Cmd
 }
 
-// Start runs a new server on a free port of 127.0.0.1 until the test ends.
-func Start(t testing.TB) *Server {
+// Start runs a new server on a free port of 127.0.0.1 until the test ends. Its certificate is for names too.
+func Start(t testing.TB, names ...string) *Server {
 	t.Helper()
-	s := &Server{t: t, Dir: t.TempDir()}
+	s := &Server{t: t, Dir: t.TempDir(), names: names}
 	s.run("127.0.0.1:0")
 	t.Cleanup(s.Stop)
 	return s
@@ -103,7 +104,7 @@ func (s *Server) run(listen string) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	args := []string{path, "serve", "--dir", s.Dir, "--listen", listen, "--name", host}
+	args := []string{path, "serve", "--dir", s.Dir, "--listen", listen, "--name", strings.Join(append([]string{host}, s.names...), ",")}
 	if s.netns != "" {
 		args = append([]string{"ip", "netns", "exec", s.netns}, args...)
 	}

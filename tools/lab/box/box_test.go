@@ -143,7 +143,7 @@ func (l *life) offer(v Variant) {
 	l.Helper()
 	i, err := l.maker.Make(v)
 	l.must(err)
-	b, err := l.maker.Upgrade(i)
+	b, err := l.maker.Stick(i)
 	l.must(err)
 	l.cfg.Second = filepath.Join(l.cfg.Dir, "upgrade")
 	l.must(os.WriteFile(l.cfg.Second, b, 0o600))
@@ -395,8 +395,14 @@ func TestFactoryReset(t *testing.T) {
 	if out := l.shell("ls /data"); strings.Contains(out, "secret") || !strings.Contains(out, "config") {
 		t.Errorf("after the reset: %s", out)
 	}
-	// With a disk that is full, and read-only since ext4 found an error, there is no room for the wish.
-	l.shell("echo secret > /data/secret; dd if=/dev/zero of=/data/fill bs=64k; sync; mount -o remount,ro /data")
+	// A disk that is full: the operator is told, and nothing else happens.
+	l.shell("echo secret > /data/secret; sync; cat /dev/zero > /data/fill")
+	l.see(`hald:.*the data partition is full`)
+	// And read-only, as after an error that ext4 has found: there is no room for the wish.
+	if out := l.shell("echo u > /proc/sysrq-trigger; sleep 1; grep /data /proc/mounts"); !strings.Contains(out, "ext4 ro") {
+		t.Errorf("not read-only: %s", out)
+	}
+	l.see(`hald:.*the data partition cannot be written`)
 	l.must(l.Enter("factory-reset --yes"))
 	l.see(`a factory reset was asked for: it is created`)
 	l.ready()

@@ -126,14 +126,17 @@ func (m *Maker) Make(v Variant) (Image, error) {
 	return Image{r, image}, err
 }
 
-// Upgrade is the upgrade file of an image, padded to whole sectors so that it
-// can be a disk.
+// Upgrade is the upgrade file of an image.
 func (m *Maker) Upgrade(i Image) ([]byte, error) {
 	var b bytes.Buffer
-	if err := bundle.Write(&b, i.Release, i.UKI, m.key); err != nil {
-		return nil, err
-	}
-	return append(b.Bytes(), make([]byte, (512-b.Len()%512)%512)...), nil
+	err := bundle.Write(&b, i.Release, i.UKI, m.key)
+	return b.Bytes(), err
+}
+
+// Stick is the upgrade file of an image written to a disk of whole sectors.
+func (m *Maker) Stick(i Image) ([]byte, error) {
+	b, err := m.Upgrade(i)
+	return append(b, make([]byte, (512-len(b)%512)%512)...), err
 }
 
 // Disk writes a disk of the given size with the image in slot A.

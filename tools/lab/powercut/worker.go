@@ -60,7 +60,7 @@ func newWorker(id int, dir string, seed uint64, m *box.Maker, accel qemu.Accel, 
 	if err != nil {
 		return nil, err
 	}
-	b, err := m.Upgrade(i)
+	b, err := m.Stick(i)
 	if err != nil {
 		return nil, err
 	}
