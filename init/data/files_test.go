@@ -71,7 +71,11 @@ func TestTemplateSurvivesPowerCuts(t *testing.T) {
 		for cut := range 10 {
 			for _, keep := range []float64{0, 0.1, 0.5, 0.9, 1} {
 				m := &torn{b: bytes.Clone(before), left: cut}
-				if err := writeTemplate(m, template); (err == nil) != (cut == 9) {
+				err := writeTemplate(m, template)
+				if err == nil {
+					err = markFinished(m)
+				}
+				if (err == nil) != (cut == 9) {
 					t.Fatalf("cut %d: %v", cut, err)
 				}
 				m.settle(func() bool { return r.Float64() < keep })

@@ -59,7 +59,8 @@ func Open(o Options) (Disk, error) {
 	if err := waitFor(d.Data, 5*time.Second); err != nil {
 		return d, err
 	}
-	outcome, err := Bring(condition, ext4{d.Data, Mountpoint, o.Say}, o.Say)
+	e := ext4{d.Data, Mountpoint, o.Say}
+	outcome, err := Bring(condition, e, o.Say)
 	d.Lost = outcome.Lost
 	_, serr := os.Stat(filepath.Join(Mountpoint, ResetFile))
 	switch asked := err == nil && serr == nil; {
@@ -69,7 +70,7 @@ func Open(o Options) (Disk, error) {
 	case asked:
 		o.Say("data partition: factory reset, all configuration, keys and journals are erased")
 		outcome.Created = true
-		err = reset(ext4{d.Data, Mountpoint, o.Say})
+		err = reset(e)
 	}
 	if err != nil {
 		return d, fmt.Errorf("data partition %s: %w", d.Data, err)
@@ -77,8 +78,13 @@ func Open(o Options) (Disk, error) {
 	if outcome.ReadOnly {
 		return d, d.store()
 	}
-	if err := settle(d.Data, outcome.Created); err != nil {
+	if err := e.settle(outcome.Created); err != nil {
 		o.Say("data partition: %v", err)
+	}
+	if outcome.Created {
+		if err := e.finish(); err != nil {
+			return d, fmt.Errorf("data partition %s: %w", d.Data, err)
+		}
 	}
 	return d, d.store()
 }
@@ -185,7 +191,7 @@ func (e ext4) Check() error {
 	return err
 }
 
-// Create writes the template.
+// Create writes the template. It is unfinished until finish.
 func (e ext4) Create() error {
 	packed, err := os.ReadFile(Template)
 	if err != nil {
@@ -211,8 +217,7 @@ func (e ext4) Create() error {
 // block is the unit in which the template is written.
 const block = 64 << 10
 
-// writeTemplate says in the first sector that the file system is not finished
-// until all the rest is durable.
+// writeTemplate writes all but the first sector, durably; that one says that the file system is not finished.
 func writeTemplate(f gpt.Disk, fs []byte) error {
 	if len(fs) < block || len(fs)%block != 0 {
 		return fmt.Errorf("template of the file system has %d bytes", len(fs))
@@ -230,7 +235,23 @@ func writeTemplate(f gpt.Disk, fs []byte) error {
 	if err := f.Sync(); err != nil {
 		return fmt.Errorf("create the file system: %w", err)
 	}
-	return flushed(f, fs[:gpt.Sector], 0)
+	return nil
+}
+
+// finish takes the mark of an unfinished file system away when it is mounted and has its size. Until then there is one superblock only, which the kernel writes
+// again and again, and a power cut can tear; nothing could repair that. Unmounting it makes the copies in the other groups durable.
+func (e ext4) finish() error {
+	if err := unix.Unmount(e.dir, 0); err != nil {
+		return fmt.Errorf("unmount: %w", err)
+	}
+	f, err := os.OpenFile(e.device, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(markFinished(f), f.Close()); err != nil {
+		return err
+	}
+	return e.Mount()
 }
 
 // markUnfinished has the file system made anew, at this boot or at the next one.
@@ -239,6 +260,9 @@ func markUnfinished(f gpt.Disk) error {
 	copy(first, unfinished)
 	return flushed(f, first, 0)
 }
+
+// markFinished clears the first sector, which ext4 does not use.
+func markFinished(f gpt.Disk) error { return flushed(f, make([]byte, gpt.Sector), 0) }
 
 // flushed writes and flushes.
 func flushed(f gpt.Disk, p []byte, off int64) error {
@@ -260,8 +284,8 @@ const (
 )
 
 // settle gives a new file system its identity and lets it fill the partition.
-func settle(device string, fresh bool) error {
-	dir, err := os.Open(Mountpoint)
+func (e ext4) settle(fresh bool) error {
+	dir, err := os.Open(e.dir)
 	if err != nil {
 		return err
 	}
@@ -278,7 +302,7 @@ func settle(device string, fresh bool) error {
 			errs = append(errs, fmt.Errorf("set the UUID: %w", err))
 		}
 	}
-	blocks, err := sizeInBlocks(device)
+	blocks, err := sizeInBlocks(e.device)
 	if err != nil {
 		return errors.Join(append(errs, err)...)
 	}
