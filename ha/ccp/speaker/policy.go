@@ -2,7 +2,6 @@ package speaker
 
 import (
 	"fmt"
-	"time"
 
 	"github.com/twinkeep/twinkeep/ha/ccp"
 	"github.com/twinkeep/twinkeep/ha/cluster"
@@ -14,8 +13,11 @@ type saying struct {
 	policy uint16
 }
 
-// policyLogWait is the least time between two logs of one peer's policy changes.
-const policyLogWait = 200 * time.Millisecond
+// Budget of the logs of one peer's policy changes: so many a second, and so many at once.
+const (
+	policyLogRate  = 5
+	policyLogBurst = 10
+)
 
 // SetPolicy tells which policy revision is in force now, 0 for none. When that is another one, POLICY_CHANGE leaves by every
 // interface with heartbeats before SetPolicy returns; ha says that it changes the cluster's own settings. Any goroutine may
@@ -39,13 +41,16 @@ func (s *Speaker) SetPolicy(revision uint64, ha bool) {
 }
 
 // hearPolicy logs what a peer says of its policy. Nothing else follows: the policy that a member runs is known by the
-// digest in its heartbeats.
-func (s *Speaker) hearPolicy(from uint8, said saying) {
+// digest in its heartbeats. seq is the packet's: another interface may bring an older one later.
+func (s *Speaker) hearPolicy(from uint8, seq uint64, said saying) {
 	p := s.peers[from]
-	if said == p.said || s.now()-p.saidAt < policyLogWait && p.said != (saying{}) {
+	if seq < p.saidSeq || said == p.said {
 		return
 	}
-	p.said, p.saidAt = said, s.now()
+	if p.saidBudget.take(s.now()) > 0 {
+		return
+	}
+	p.said, p.saidSeq = said, seq
 	text := fmt.Sprintf("%s runs another policy now, policy ID %d", s.name(from), said.policy)
 	switch {
 	case said.status == ccp.ReadyToChange:

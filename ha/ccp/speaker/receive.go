@@ -27,26 +27,27 @@ const (
 	burst = 250
 )
 
-// bucket is a token bucket.
+// bucket is a token bucket. It begins full.
 type bucket struct {
-	tokens float64
-	at     time.Duration
+	rate, burst float64 // tokens a second, and at most
+	used        float64
+	at          time.Duration
 }
 
 // take takes one token, or says how long to wait for some.
 func (b *bucket) take(now time.Duration) (wait time.Duration) {
-	b.tokens = min(burst, b.tokens+rate*(now-b.at).Seconds())
+	b.used = max(0, b.used-b.rate*(now-b.at).Seconds())
 	b.at = now
-	if b.tokens < 1 {
+	if b.used > b.burst-1 {
 		return time.Second / 20
 	}
-	b.tokens--
+	b.used++
 	return 0
 }
 
 // receive hands frames over until its port closes.
 func (s *Speaker) receive(i int, p *port.Control, done <-chan struct{}) {
-	b := bucket{tokens: burst, at: s.now()}
+	b := bucket{rate: rate, burst: burst, at: s.now()}
 	f := received{iface: i}
 	for {
 		if wait := b.take(s.now()); wait > 0 {
@@ -152,7 +153,7 @@ func (s *Speaker) take(i int, p ccp.Packet) {
 		f := s.ifaces[i]
 		s.send(i, p.Source, p.RandomID, ccp.IfConfReply{MAC: f.mac, Trusted: f.Sync, Addr: f.Address.Addr()}, nil)
 	case ccp.PolicyChange:
-		s.hearPolicy(p.Source, saying{m.Status, p.PolicyID})
+		s.hearPolicy(p.Source, p.Seq, saying{m.Status, p.PolicyID})
 	case ccp.IfConfReply:
 		if f := s.ifaces[i]; p.Interface == f.Number && f.Address.Contains(m.Addr) && m.Addr != f.Address.Addr() {
 			f.addresses[p.Source] = m.Addr

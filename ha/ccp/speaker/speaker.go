@@ -129,8 +129,14 @@ type peer struct {
 	window ccp.Window
 	states []ccp.State // its newest MY_STATE, by member ID - 1
 	at     time.Duration
-	said   saying // its newest POLICY_CHANGE that was logged
-	saidAt time.Duration
+	// Its newest POLICY_CHANGE that was logged.
+	said       saying
+	saidSeq    uint64
+	saidBudget bucket
+}
+
+func newPeer(boot uint64) *peer {
+	return &peer{boot: boot, at: -fresh, saidBudget: bucket{rate: policyLogRate, burst: policyLogBurst}}
 }
 
 // New prepares a speaker; nothing is open yet.
@@ -148,7 +154,7 @@ func New(cfg Config) (*Speaker, error) {
 	}
 	for _, m := range cfg.Members {
 		if m.ID != cfg.Self {
-			s.peers[m.ID] = &peer{at: -fresh}
+			s.peers[m.ID] = newPeer(0)
 		}
 	}
 	s.probe = probe.New(pc, 0)
@@ -206,7 +212,7 @@ func (s *Speaker) look(v View) {
 	s.view = v
 	for _, p := range v.Peers {
 		if q := s.peers[p.ID]; q != nil && q.boot != p.Boot {
-			*q = peer{boot: p.Boot, at: -fresh}
+			*q = *newPeer(p.Boot)
 			for _, f := range s.ifaces {
 				delete(f.addresses, p.ID)
 				f.asked, f.query = 0, p.Boot != 0

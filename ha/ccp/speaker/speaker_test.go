@@ -129,27 +129,32 @@ func TestPolicyChange(t *testing.T) {
 		})
 	}
 	s.hear(say(1, ccp.NewPolicyCluster, 5))
-	s.hear(say(2, ccp.NewPolicyCluster, 5)) // by another interface
-	s.hear(say(3, ccp.NewPolicy, 6))        // too soon to be logged
-	s.peers[2].saidAt -= policyLogWait
-	s.hear(say(4, ccp.NewPolicy, 0))
-	s.peers[2].saidAt -= policyLogWait
-	s.hear(say(5, ccp.ReadyToChange, 7))
+	s.hear(say(3, ccp.NewPolicyCluster, 5)) // by another interface
+	s.hear(say(4, ccp.NewPolicy, 6))        // at once after the other
+	s.hear(say(2, ccp.NewPolicyCluster, 5)) // by an interface that is slow
+	s.hear(say(5, ccp.NewPolicy, 0))
+	s.hear(say(6, ccp.ReadyToChange, 7))
 	var got []string
 	for _, e := range events {
 		got = append(got, e.Text)
 	}
-	want := []string{"b runs another policy now, policy ID 5; it changes the cluster's settings", "b runs no policy any more", "b is ready to change to the policy of ID 7"}
+	want := []string{"b runs another policy now, policy ID 5; it changes the cluster's settings", "b runs another policy now, policy ID 6", "b runs no policy any more", "b is ready to change to the policy of ID 7"}
 	if !slices.Equal(got, want) {
 		t.Errorf("events %q\nwant %q", got, want)
 	}
-	if st := s.Status(); st.Received != 5 || len(st.Opinions) != 0 || s.policy != 0 {
+	if st := s.Status(); st.Received != 6 || len(st.Opinions) != 0 || s.policy != 0 {
 		t.Errorf("%+v, policy %d", st, s.policy)
+	}
+	for seq := uint64(7); seq < 1000; seq++ {
+		s.hear(say(seq, ccp.NewPolicy, uint16(seq)))
+	}
+	if n := len(events); n > policyLogBurst+2*policyLogRate {
+		t.Errorf("%d events of a peer that changes its policy all the time", n)
 	}
 }
 
 func TestBucket(t *testing.T) {
-	b := bucket{tokens: burst}
+	b := bucket{rate: rate, burst: burst}
 	taken := 0
 	for now := time.Duration(0); now < 10*time.Second; {
 		if wait := b.take(now); wait > 0 {
