@@ -72,7 +72,7 @@ test-image: need-box image ## The disk image in QEMU with OVMF: first boot, upgr
 # The kernel of test-flowtable: Debian's, the newest of our own, or an unpacked package.
 FLOWKERNEL = $(if $(OWN),$(firstword $(shell ls -dt $(BUILD)/cache/linux-source-*.kernel-*)),$(or $(KERNEL),$(lastword $(sort $(filter-out %.deb,$(wildcard $(BUILD)/cache/linux-image-*))))))
 
-test-flowtable: need-box ## The tests that need flowtables, on Debian's kernel in QEMU: the rules, the lockdown, the gate (KERNEL=own, or another unpacked kernel package)
+test-flowtable: need-flowtable ## The tests that need flowtables, on Debian's kernel in QEMU: the rules, the lockdown, the gate (KERNEL=own, or another unpacked kernel package)
 	@mkdir -p $(BUILD)/kerneltest
 	@set -e; for p in firmware/ruleset:TestFast firmware/gatewayd:TestLockdownEndsFlows ha/gate:TestShutGateHoldsFlows; do \
 		CGO_ENABLED=0 $(GO) test -c -o $(BUILD)/kerneltest/test ./$${p%%:*}; \

@@ -1,5 +1,5 @@
 #!/bin/sh
-# need.sh image|kernel|demo|test|box|tpm|hardware|hardware-arm64|bench: installs the Debian or Ubuntu packages that a target needs and that are missing,
+# need.sh image|kernel|demo|test|box|flowtable|tpm|hardware|hardware-arm64|bench: installs the Debian or Ubuntu packages that a target needs and that are missing,
 # and says which. It changes nothing when nothing is missing.
 set -eu
 
@@ -10,11 +10,12 @@ kernel) want="dpkg:dpkg tar:tar xz:xz-utils zstd:zstd make:make gcc:gcc flex:fle
 demo)  want="qemu-system-x86_64:qemu-system-x86" ;;
 test)  want="qemu-system-x86_64:qemu-system-x86 curl:curl ip:iproute2 nft:nftables ping:iputils-ping sysctl:procps tshark:tshark tcpdump:tcpdump conntrack:conntrack ethtool:ethtool ssh:openssh-client swtpm:swtpm" ;;
 box)   want="qemu-system-x86_64:qemu-system-x86 /usr/share/OVMF/OVMF_CODE_4M.secboot.fd:ovmf mformat:mtools swtpm:swtpm" ;;
+flowtable) want="qemu-system-x86_64:qemu-system-x86 ip:iproute2 nft:nftables sysctl:procps nsenter:util-linux cpio:cpio depmod:kmod" ;;
 tpm)   want="swtpm:swtpm" ;;
 hardware) want="qemu-system-x86_64:qemu-system-x86 mformat:mtools" ;;
 hardware-arm64) want="qemu-system-aarch64:qemu-system-arm /usr/share/AAVMF/AAVMF_CODE.fd:qemu-efi-aarch64 mformat:mtools dpkg:dpkg xz:xz-utils mke2fs:e2fsprogs" ;;
 bench) want="ip:iproute2 nft:nftables ping:iputils-ping sysctl:procps keepalived:keepalived conntrackd:conntrackd conntrack:conntrack" ;;
-*) echo "usage: need.sh image|kernel|demo|test|box|tpm|hardware|hardware-arm64|bench" >&2; exit 2 ;;
+*) echo "usage: need.sh image|kernel|demo|test|box|flowtable|tpm|hardware|hardware-arm64|bench" >&2; exit 2 ;;
 esac
 
 PATH=$PATH:/usr/sbin:/sbin
