@@ -115,8 +115,7 @@ func (l *life) setup() {
 		l.see(step.see)
 		l.must(l.Enter(step.answer))
 	}
-	l.see(`saved and in force`)
-	l.see(`role assumed`)
+	l.see(`(?s)saved and in force.*role assumed|role assumed.*saved and in force`)
 }
 
 // upgradeBySSH installs what is on the second disk from the workstation. What is cut short changes nothing.

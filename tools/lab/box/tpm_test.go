@@ -40,8 +40,7 @@ func (l *life) setUp() (cluster, recovery string) {
 		l.must(l.Enter("correct horse"))
 	}
 	recovery = l.see(`Recovery key; write it down, it is not shown again:\s+(\S{39})`)[1]
-	l.see(`saved and in force`)
-	l.see(`role assumed`)
+	l.see(`(?s)saved and in force.*role assumed|role assumed.*saved and in force`)
 	return cluster, recovery
 }
 
