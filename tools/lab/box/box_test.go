@@ -184,6 +184,7 @@ func (l *life) ready() {
 }
 
 func TestFirstBootAndState(t *testing.T) {
+	t.Parallel()
 	l := newLife(t, first, false)
 	l.on()
 	l.see(`data partition: blank, it is created`)
@@ -223,6 +224,7 @@ func TestFirstBootAndState(t *testing.T) {
 }
 
 func TestDamagedData(t *testing.T) {
+	t.Parallel()
 	l := newLife(t, first, false)
 	l.on()
 	l.ready()
@@ -263,6 +265,7 @@ func spoil(l *life, from, to int) {
 }
 
 func TestUpgrade(t *testing.T) {
+	t.Parallel()
 	l := newLife(t, first, false)
 	l.forwardSSH()
 	l.offer(Variant{Revision: 200, Cmdline: quick})
@@ -299,6 +302,7 @@ func TestUpgrade(t *testing.T) {
 
 // broken are images that come to nothing, and how the box gets out of them.
 func TestBrokenImages(t *testing.T) {
+	t.Parallel()
 	hog := filepath.Join(t.TempDir(), "hog")
 	if *imageDir != "" {
 		cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", hog, "./testdata/hog")
@@ -323,6 +327,7 @@ func TestBrokenImages(t *testing.T) {
 		{"never healthy", Variant{Cmdline: "twinkeep.journal=console twinkeep.trial.healthy=1h twinkeep.trial.limit=5s"}, `was not confirmed within`, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			l := newLife(t, first, false)
 			tt.v.Revision = 300
 			l.offer(tt.v)
@@ -346,6 +351,7 @@ func TestBrokenImages(t *testing.T) {
 }
 
 func TestSecureBoot(t *testing.T) {
+	t.Parallel()
 	v := first
 	v.Sign = true
 	l := newLife(t, v, true)
@@ -392,6 +398,7 @@ func TestSecureBoot(t *testing.T) {
 }
 
 func TestFactoryReset(t *testing.T) {
+	t.Parallel()
 	l := newLife(t, first, false)
 	l.on()
 	l.ready()
@@ -439,6 +446,7 @@ func (l *life) drive(files map[string]string) {
 }
 
 func TestConfigDrive(t *testing.T) {
+	t.Parallel()
 	v := first
 	v.Files = nil
 	l := newLife(t, v, false)
@@ -454,6 +462,7 @@ func TestConfigDrive(t *testing.T) {
 }
 
 func TestFlash(t *testing.T) {
+	t.Parallel()
 	l := newLife(t, first, false)
 	l.on()
 	l.ready()

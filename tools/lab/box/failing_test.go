@@ -16,6 +16,7 @@ const espFrom, espTo = 1 << 20, 129 << 20
 // TestFailingDisk: without room on the data partition, and with a disk that cannot be written any more, an upgrade says so and leaves the running image,
 // its slot and the box alone.
 func TestFailingDisk(t *testing.T) {
+	t.Parallel()
 	l := newLife(t, first, false)
 	l.must(os.Truncate(l.cfg.Disk, layout.Size)) // a data partition of 16 MiB is too small for the file
 	socket := filepath.Join(l.cfg.Dir, "nbd")

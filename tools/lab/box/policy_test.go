@@ -37,6 +37,7 @@ filter:
 // TestLostPolicy: a box whose data partition is destroyed has no policy any more. It says what it lost, stays closed while the management server is away, and
 // serves again by itself when it is back.
 func TestLostPolicy(t *testing.T) {
+	t.Parallel()
 	public, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)

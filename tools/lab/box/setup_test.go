@@ -18,6 +18,7 @@ import (
 // TestFirstSetup types at the serial console of a new disk: setup, login, a forgotten password, failsafe, factory reset. The keys of SSH, the box's own and who
 // may log in, survive a power cut, and nothing of them a factory reset.
 func TestFirstSetup(t *testing.T) {
+	t.Parallel()
 	l := newLife(t, Variant{Revision: 100, Cmdline: quick}, false)
 	l.forwardSSH()
 	l.on()

@@ -49,6 +49,7 @@ func (l *life) upgrade(v Variant) []byte {
 // TestUpgradeSources: an upgrade file from a web server, made permanent by hand; what is cut short or longer there is refused. Then one from the management
 // server, with the box's token and the authority it pins.
 func TestUpgradeSources(t *testing.T) {
+	t.Parallel()
 	manager, file, settings := managed(t, "policies/office")
 	with := func(v Variant) Variant {
 		v.Files = append(slices.Clone(first.Files), file)

@@ -68,6 +68,7 @@ func (l *life) opens() {
 // TestTPM: the setup seals; the next start opens; the disk in another device gives nothing away, and the member stays closed until it is
 // given the recovery key.
 func TestTPM(t *testing.T) {
+	t.Parallel()
 	l := newLife(t, Variant{Revision: 100, Cmdline: quick}, false)
 	off := l.with("chip")
 	cluster, recovery := l.setUp()
@@ -102,6 +103,7 @@ func TestTPM(t *testing.T) {
 
 // TestTPMSecureBoot: sealed to secure boot, which is then switched off and on; an upgrade.
 func TestTPMSecureBoot(t *testing.T) {
+	t.Parallel()
 	l := newLife(t, Variant{Revision: 100, Cmdline: quick, Sign: true}, true)
 	off := l.with("chip")
 	cluster, _ := l.setUp()
@@ -149,6 +151,7 @@ func TestTPMSecureBoot(t *testing.T) {
 
 // TestTPMUnseal: unsealed, started in the clear, sealed again while it runs, erased.
 func TestTPMUnseal(t *testing.T) {
+	t.Parallel()
 	l := newLife(t, Variant{Revision: 100, Cmdline: quick}, false)
 	off := l.with("chip")
 	cluster, _ := l.setUp()
@@ -179,6 +182,7 @@ func TestTPMUnseal(t *testing.T) {
 // TestTPMDrive: a drive that brings a node file and a recovery key. Without a TPM nothing of it is taken; with one the secrets never lie on the disk in the
 // clear, and the key that came with the drive opens them in another device.
 func TestTPMDrive(t *testing.T) {
+	t.Parallel()
 	const recovery = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 	l := newLife(t, Variant{Revision: 100, Cmdline: quick}, false)
 	l.drive(map[string]string{"node.yaml": node, "recovery": recovery + "\n"})
