@@ -4,11 +4,14 @@
 set -eu
 
 kernel=
+# The compiler of the trial loader, which is for x86-64. It brings its linker.
+gcc=gcc
+[ "$(uname -m)" = x86_64 ] || gcc=gcc-x86-64-linux-gnu
 case "${1:-}" in
-image) want="dpkg:dpkg xz:xz-utils mke2fs:e2fsprogs"; kernel=yes ;;
+image) want="dpkg:dpkg xz:xz-utils mke2fs:e2fsprogs x86_64-linux-gnu-gcc:$gcc"; kernel=yes ;;
 kernel) want="dpkg:dpkg tar:tar xz:xz-utils zstd:zstd make:make gcc:gcc flex:flex bison:bison bc:bc perl:perl /usr/include/libelf.h:libelf-dev /usr/include/openssl/opensslv.h:libssl-dev"; kernel=yes ;;
 demo)  want="qemu-system-x86_64:qemu-system-x86" ;;
-test)  want="qemu-system-x86_64:qemu-system-x86 curl:curl ip:iproute2 nft:nftables ping:iputils-ping sysctl:procps tshark:tshark tcpdump:tcpdump conntrack:conntrack ethtool:ethtool ssh:openssh-client swtpm:swtpm" ;;
+test)  want="qemu-system-x86_64:qemu-system-x86 curl:curl ip:iproute2 nft:nftables ping:iputils-ping sysctl:procps tshark:tshark tcpdump:tcpdump conntrack:conntrack ethtool:ethtool ssh:openssh-client swtpm:swtpm x86_64-linux-gnu-gcc:$gcc /usr/include/stdio.h:libc6-dev" ;;
 box)   want="qemu-system-x86_64:qemu-system-x86 /usr/share/OVMF/OVMF_CODE_4M.secboot.fd:ovmf mformat:mtools swtpm:swtpm" ;;
 flowtable) want="qemu-system-x86_64:qemu-system-x86 ip:iproute2 nft:nftables sysctl:procps nsenter:util-linux cpio:cpio depmod:kmod" ;;
 tpm)   want="swtpm:swtpm" ;;

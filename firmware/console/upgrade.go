@@ -144,6 +144,9 @@ func (s *session) upgradeInstall() *cobra.Command {
 				return err
 			}
 			text := fmt.Sprintf("%v is in slot %s and boots next, on trial.", c.Release, sys.Box.Running.Other())
+			if w := sys.Box.Watchdog; w == "" || w == upgrade.NoWatchdog {
+				text += " If its kernel hangs before it has armed the watchdog, a power cycle brings this image back."
+			}
 			if stay {
 				return s.say(cmd, text+" It starts with: reboot")
 			}

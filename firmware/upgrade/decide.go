@@ -37,6 +37,8 @@ type Box struct {
 	Table   Table
 	Running Slot
 	Release Release
+	// Watchdog is the one that runs and that the trial loader can arm, or NoWatchdog; "" when the partition has no trial loader that would start.
+	Watchdog string
 }
 
 // OnTrial tells whether the running slot waits for its confirmation.
@@ -83,7 +85,7 @@ func (b Box) Install(c Candidate) []Op {
 	idle := b.Running.Other()
 	ops := b.remove(idle, "")
 	ops = append(ops, Op{Kind: ReplaceImage, Name: string(idle)})
-	e := Entry{Slot: idle, Generation: b.Table.Generation() + 1, Release: c.Release, SHA256: c.SHA256, Size: c.Size, Counted: true, Left: Tries}
+	e := Entry{Slot: idle, Generation: b.Table.Generation() + 1, Release: c.Release, SHA256: c.SHA256, Size: c.Size, Counted: true, Left: Tries, Watchdog: b.Watchdog}
 	return append(ops, Op{WriteEntry, e.Name(), e.Content()})
 }
 
@@ -95,7 +97,7 @@ func (b Box) Confirm() []Op {
 		return nil
 	}
 	e := es[0]
-	e.Counted, e.Left, e.Done = false, 0, 0
+	e.Counted, e.Left, e.Done, e.Watchdog = false, 0, 0, ""
 	return append([]Op{{WriteEntry, e.Name(), e.Content()}}, b.remove(b.Running, e.Name())...)
 }
 
@@ -111,7 +113,7 @@ func (b Box) Rollback() ([]Op, error) {
 		return nil, fmt.Errorf("slot %s holds no image to go back to", b.Running.Other())
 	}
 	e := other[0]
-	e.Generation, e.Counted, e.Left = b.Table.Generation()+1, true, Tries
+	e.Generation, e.Counted, e.Left, e.Watchdog = b.Table.Generation()+1, true, Tries, b.Watchdog
 	// The loader counts by renaming, b+1-1.conf becomes b+0-2.conf, and boots
 	// without counting when that name is taken: an entry on trial for ever. So the
 	// new name continues the count of whatever is there.

@@ -18,6 +18,9 @@
 // So a slot on trial boots once. Whatever happens then, a hang, a panic, a reset
 // by the watchdog, a power cut, the next start takes the old slot, because the
 // name was changed before the image ran and nothing has to be done for it.
+//
+// An entry on trial starts its image by way of the [TrialLoader], which arms the
+// watchdog that PID 1 would arm later, too late for a kernel that hangs before.
 package upgrade
 
 // Files of the image that an upgrade needs.

@@ -37,6 +37,18 @@ func (s Slot) Failsafe() string { return failsafePrefix + strings.ToLower(string
 
 const failsafePrefix = "failsafe-"
 
+// TrialLoader is the path on the EFI system partition of what starts images on trial. It arms the machine's watchdog first, and resets the machine when the
+// firmware refuses the image (tools/image/trialloader).
+const TrialLoader = "/EFI/twinkeep/trial.efi"
+
+// NoWatchdog tells the trial loader to arm none.
+const NoWatchdog = "none"
+
+// trialOptions are what the trial loader reads: the watchdog, and the image as firmware writes paths.
+func (s Slot) trialOptions(watchdog string) string {
+	return watchdog + " " + strings.ReplaceAll(s.Image(), "/", `\`)
+}
+
 // IsFailsafe tells whether an entry is one of those.
 func IsFailsafe(name string) bool { return strings.HasPrefix(strings.ToLower(name), failsafePrefix) }
 
@@ -63,6 +75,8 @@ type Entry struct {
 	// Counted entries have a limited number of tries; the others are good.
 	Counted    bool
 	Left, Done int
+	// Watchdog that the trial loader arms before it starts the image of a counted entry, or NoWatchdog; "": the boot loader starts the image.
+	Watchdog string
 }
 
 // State of an entry.
@@ -118,8 +132,12 @@ func (e Entry) Name() string {
 
 // Content is what the file says.
 func (e Entry) Content() []byte {
-	return fmt.Appendf(nil, "title Twinkeep %s (slot %s)\nsort-key twinkeep\nversion %d\nefi %s\n# board %s\n# revision %d\n# release %s\n# size %d\n# sha256 %x\n",
-		e.Release.Version, e.Slot, e.Generation, e.Slot.Image(), e.Release.Board, e.Release.Revision, e.Release.Version, e.Size, e.SHA256)
+	start := "efi " + e.Slot.Image()
+	if e.Counted && e.Watchdog != "" {
+		start = "efi " + TrialLoader + "\noptions " + e.Slot.trialOptions(e.Watchdog)
+	}
+	return fmt.Appendf(nil, "title Twinkeep %s (slot %s)\nsort-key twinkeep\nversion %d\n%s\n# board %s\n# revision %d\n# release %s\n# size %d\n# sha256 %x\n",
+		e.Release.Version, e.Slot, e.Generation, start, e.Release.Board, e.Release.Revision, e.Release.Version, e.Size, e.SHA256)
 }
 
 // MaxEntry bounds the file of an entry in bytes.
@@ -150,8 +168,11 @@ func ParseEntry(name string, content []byte) (Entry, error) {
 	if e.Generation, err = strconv.ParseUint(values["version"], 10, 64); err != nil {
 		return Entry{}, fmt.Errorf("boot entry %s: version %q is not a generation", name, values["version"])
 	}
-	if values["efi"] != e.Slot.Image() {
-		return Entry{}, fmt.Errorf("boot entry %s: it starts %q, not the image of its slot", name, values["efi"])
+	switch watchdog, _, _ := strings.Cut(values["options"], " "); {
+	case e.Counted && values["efi"] == TrialLoader && watchdog != "" && values["options"] == e.Slot.trialOptions(watchdog):
+		e.Watchdog = watchdog
+	case values["efi"] != e.Slot.Image():
+		return Entry{}, fmt.Errorf("boot entry %s: it starts %q, not the image of its slot", name, strings.TrimSpace(values["efi"]+" "+values["options"]))
 	}
 	e.Release = Release{Board: values["board"], Version: values["release"]}
 	e.Release.Revision, _ = strconv.ParseUint(values["revision"], 10, 64) // for people; the image itself decides

@@ -39,8 +39,13 @@ func TestRelease(t *testing.T) {
 	}
 }
 
+func watched(e Entry) Entry {
+	e.Watchdog = "i6300esb"
+	return e
+}
+
 func TestEntryNames(t *testing.T) {
-	for name, e := range map[string]Entry{"a.conf": entry(A, 1), "b+1.conf": trial(B, 2, 1, 0), "b+0-1.conf": trial(B, 2, 0, 1)} {
+	for name, e := range map[string]Entry{"a.conf": entry(A, 1), "b+1.conf": trial(B, 2, 1, 0), "b+0-1.conf": trial(B, 2, 0, 1), "a+1.conf": watched(trial(A, 3, 1, 0))} {
 		if e.Name() != name {
 			t.Errorf("%+v is called %s, want %s", e, e.Name(), name)
 		}
@@ -51,10 +56,12 @@ func TestEntryNames(t *testing.T) {
 	}
 	good := string(entry(A, 1).Content())
 	for want, f := range map[string][2]string{
-		"the name is not":      {"c.conf", good},
-		"is not a generation":  {"a.conf", strings.Replace(good, "version 1", "version x", 1)},
-		"not the image of its": {"b.conf", good},
-		"at most 4096":         {"a.conf", good + strings.Repeat("#", MaxEntry)},
+		"the name is not":                   {"c.conf", good},
+		"is not a generation":               {"a.conf", strings.Replace(good, "version 1", "version x", 1)},
+		"not the image of its":              {"b.conf", good},
+		"at most 4096":                      {"a.conf", good + strings.Repeat("#", MaxEntry)},
+		`trial.efi i6300esb`:                {"b+1.conf", string(watched(trial(A, 3, 1, 0)).Content())},
+		`"/EFI/twinkeep/trial.efi i6300esb`: {"a.conf", string(watched(trial(A, 3, 1, 0)).Content())},
 	} {
 		if _, err := ParseEntry(f[0], []byte(f[1])); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
@@ -108,7 +115,9 @@ type image struct {
 
 var errPower = errors.New("the power goes")
 
-func (m *machine) box() Box { return Box{Table: m.table, Running: m.running, Release: v1} }
+func (m *machine) box() Box {
+	return Box{Table: m.table, Running: m.running, Release: v1, Watchdog: NoWatchdog}
+}
 
 func (m *machine) apply(ops []Op) error {
 	for _, op := range ops {
@@ -254,13 +263,14 @@ func TestConfirmAndRollback(t *testing.T) {
 func FuzzParseEntry(f *testing.F) {
 	f.Add("a.conf", entry(A, 1).Content())
 	f.Add("b+1.conf", trial(B, 7, 1, 0).Content())
+	f.Add("b+1.conf", watched(trial(B, 7, 1, 0)).Content())
 	f.Fuzz(func(t *testing.T, name string, content []byte) {
 		e, err := ParseEntry(name, content)
 		if err != nil {
 			return
 		}
 		again, err := ParseEntry(e.Name(), e.Content())
-		if err != nil || again.Slot != e.Slot || again.Generation != e.Generation || again.Counted != e.Counted {
+		if err != nil || again.Slot != e.Slot || again.Generation != e.Generation || again.Counted != e.Counted || again.Watchdog != e.Watchdog {
 			t.Fatalf("%+v becomes %+v, %v", e, again, err)
 		}
 	})
@@ -288,6 +298,10 @@ efi /EFI/twinkeep/B.efi
 `
 	if got := string(e.Content()); got != want || e.Name() != "b+1.conf" {
 		t.Errorf("%s:\n%s", e.Name(), got)
+	}
+	const trialWant = "\nefi /EFI/twinkeep/trial.efi\noptions i6300esb \\EFI\\twinkeep\\B.efi\n# board"
+	if got := string(watched(e).Content()); !strings.Contains(got, trialWant) {
+		t.Errorf("on trial by the trial loader:\n%s", got)
 	}
 }
 

@@ -13,6 +13,7 @@ const lineTrace = "pl061_set_output"
 // TestARM boots the image of qemu-arm64 under emulation, by direct kernel boot with the machine's device tree, to ACTIVE;
 // the lamp is a bare GPIO line, the button a key of gpio-keys.
 func TestARM(t *testing.T) {
+	t.Parallel()
 	if *armDir == "" {
 		t.Skip("emulates another architecture for minutes; run it with: make test-hardware-arm64")
 	}

@@ -17,6 +17,7 @@ const (
 // TestARMDisk boots the image of a disk on an ARM machine as it stands on a desk: UEFI firmware, boot loader, the image in slot
 // A, the data partition made at this first boot, a node file from a config drive; to ACTIVE. The next boot has it all.
 func TestARMDisk(t *testing.T) {
+	t.Parallel()
 	if *armDisk == "" {
 		t.Skip("emulates another architecture for minutes; run it with: make test-hardware-arm64")
 	}

@@ -66,6 +66,7 @@ func (m *machine) states(since int) (out []string) {
 
 // TestPanel: from the role to the lamp, and from the button to the reset, watched from outside the machine.
 func TestPanel(t *testing.T) {
+	t.Parallel()
 	m := panel(t, "")
 	m.see(`init: PID 1`)
 	m.see(`hald\S* .*the case shows active`)
@@ -127,6 +128,7 @@ func (m *machine) blinks(since int) bool {
 
 // TestFactoryReset: one long press is not enough, a second one restarts the machine.
 func TestFactoryReset(t *testing.T) {
+	t.Parallel()
 	m := panel(t, "")
 	m.see(`hald\S* .*the case shows active`)
 	m.key("sleep", 6*time.Second)
@@ -148,6 +150,7 @@ func TestFactoryReset(t *testing.T) {
 // TestPowerFailAndButton: a failing supply gives the role away and makes the member unfit until it is back; the power
 // button switches off in order.
 func TestPowerFailAndButton(t *testing.T) {
+	t.Parallel()
 	m := panel(t, "")
 	m.see(`hald\S* .*the case shows active`)
 	m.key("calculator", 3*time.Second)

@@ -10,6 +10,7 @@ import (
 
 // TestStick: a USB stick with FAT that is plugged into a running machine gets a support archive, and can be taken out.
 func TestStick(t *testing.T) {
+	t.Parallel()
 	stick := filepath.Join(t.TempDir(), "stick")
 	if err := os.WriteFile(stick, nil, 0o600); err != nil {
 		t.Fatal(err)

@@ -25,6 +25,7 @@ func (m *machine) reset() {
 
 // TestWatchdogLockUp: a process takes the only CPU for good; PID 1 cannot feed, the i6300esb resets the machine.
 func TestWatchdogLockUp(t *testing.T) {
+	t.Parallel()
 	if *imageDir == "" {
 		t.Skip("starts machines for minutes; run it with: make test-hardware")
 	}
@@ -74,6 +75,7 @@ func (m *machine) shell(line string) {
 
 // TestHealth: PID 1 restarts a had that hangs; when had cannot be had at all, it stops to feed the watchdog.
 func TestHealth(t *testing.T) {
+	t.Parallel()
 	m := panel(t, "twinkeep.health.limit=100s")
 	m.see(`hald\S* .*the case shows active`)
 	m.command("version")

@@ -208,15 +208,16 @@ func TestHardware(t *testing.T) {
 
 func TestFind(t *testing.T) {
 	for _, c := range []struct {
-		name, want string
-		identities map[string]string
+		name, want, loader string
+		identities         map[string]string
 	}{
-		{"none", "/dev/watchdog0", nil},
-		{"one", "/dev/watchdog0", map[string]string{"watchdog0": "iTCO_wdt"}},
-		{"software only", "/dev/watchdog0", map[string]string{"watchdog0": software}},
-		{"software came first", "/dev/watchdog1", map[string]string{"watchdog0": software, "watchdog1": "iTCO_wdt"}},
-		{"two devices", "/dev/watchdog9", map[string]string{"watchdog10": "iTCO_wdt", "watchdog9": "i6300ESB timer", "watchdog2": software}},
-		{"it does not say", "/dev/watchdog1", map[string]string{"watchdog0": software, "watchdog1": ""}},
+		{"none", "/dev/watchdog0", "", nil},
+		{"one", "/dev/watchdog0", "tco", map[string]string{"watchdog0": "iTCO_wdt"}},
+		{"software only", "/dev/watchdog0", "", map[string]string{"watchdog0": software}},
+		{"software came first", "/dev/watchdog1", "tco", map[string]string{"watchdog0": software, "watchdog1": "iTCO_wdt"}},
+		{"two devices", "/dev/watchdog9", "i6300esb", map[string]string{"watchdog10": "iTCO_wdt", "watchdog9": "i6300ESB timer", "watchdog2": software}},
+		{"one that the loader does not know", "/dev/watchdog0", "", map[string]string{"watchdog0": "SP5100 TCO timer"}},
+		{"it does not say", "/dev/watchdog1", "", map[string]string{"watchdog0": software, "watchdog1": ""}},
 	} {
 		class := fstest.MapFS{}
 		for name, identity := range c.identities {
@@ -227,6 +228,9 @@ func TestFind(t *testing.T) {
 		}
 		if got := Find(class); got != c.want {
 			t.Errorf("%s: %s, want %s", c.name, got, c.want)
+		}
+		if got := Loader(class); got != c.loader {
+			t.Errorf("%s: for the trial loader %q, want %q", c.name, got, c.loader)
 		}
 	}
 }

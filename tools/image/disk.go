@@ -23,6 +23,7 @@ import (
 	"github.com/twinkeep/twinkeep/tools/image/initramfs"
 	"github.com/twinkeep/twinkeep/tools/image/kernel"
 	"github.com/twinkeep/twinkeep/tools/image/sbom"
+	"github.com/twinkeep/twinkeep/tools/image/trialloader"
 	"github.com/twinkeep/twinkeep/tools/image/uki"
 	"github.com/twinkeep/twinkeep/tools/sign/keyring"
 )
@@ -44,8 +45,9 @@ type extra struct {
 
 // cmdline of an image on a disk, behind its consoles. gpt: take the backup partition table when a
 // power cut has left the primary one half written. A panic ends in a reset, so
-// that a trial that panics comes back by itself.
-const cmdline = "loglevel=4 panic=10 gpt " + data.Word + "=1"
+// that a trial that panics comes back by itself. A watchdog that runs already, armed by the trial loader, is kept from firing by a driver in the kernel
+// no longer than until PID 1 should have it.
+const cmdline = "loglevel=4 panic=10 watchdog.open_timeout=60 gpt " + data.Word + "=1"
 
 // Conf of the boot loader. No menu unless a key is held, and no editor in it.
 const loaderConf = "timeout 0\neditor no\nauto-entries no\nauto-firmware no\nconsole-mode keep\nsecure-boot-enroll manual\n"
@@ -122,7 +124,7 @@ func (b *build) image(ctx context.Context) error {
 		return err
 	}
 	b.progress("compressing %.1f MB", mb(fs.archive.Size()))
-	out, err := b.assemble(fs, boot, vmlinuz, key)
+	out, err := b.assemble(ctx, fs, boot, vmlinuz, key)
 	if err != nil {
 		return err
 	}
@@ -132,7 +134,7 @@ func (b *build) image(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		second, err := b.assemble(again, boot, vmlinuz, key)
+		second, err := b.assemble(ctx, again, boot, vmlinuz, key)
 		if err != nil {
 			return err
 		}
@@ -221,7 +223,7 @@ type output struct {
 	esp     []disk.File
 }
 
-func (b *build) assemble(fs *rootfs, boot *kernel.Package, vmlinuz []byte, key ed25519.PrivateKey) (*output, error) {
+func (b *build) assemble(ctx context.Context, fs *rootfs, boot *kernel.Package, vmlinuz []byte, key ed25519.PrivateKey) (*output, error) {
 	packed, err := fs.archive.Pack()
 	if err != nil {
 		return nil, err
@@ -247,9 +249,20 @@ func (b *build) assemble(fs *rootfs, boot *kernel.Package, vmlinuz []byte, key e
 	}
 	keys := keyring.Dir(b.disk.keys)
 	var enrol []disk.File
+	var trial []byte // only firmware of PCs has a watchdog that it knows
+	if b.target.uname == "x86_64" {
+		if trial, err = trialloader.Build(ctx); err != nil {
+			return nil, err
+		}
+	}
 	if b.disk.sign {
 		if o.uki, err = keys.SignEFI(o.uki); err != nil {
 			return nil, err
+		}
+		if trial != nil {
+			if trial, err = keys.SignEFI(trial); err != nil {
+				return nil, err
+			}
 		}
 		if loader, err = keys.SignEFI(loader); err != nil {
 			return nil, err
@@ -274,6 +287,9 @@ func (b *build) assemble(fs *rootfs, boot *kernel.Package, vmlinuz []byte, key e
 		{Path: upgrade.EntriesDir + "/" + upgrade.B.Failsafe(), Data: upgrade.B.FailsafeEntry()},
 		{Path: upgrade.A.Image(), Data: o.uki},
 	}, enrol...)
+	if trial != nil {
+		o.esp = append(o.esp, disk.File{Path: upgrade.TrialLoader, Data: trial})
+	}
 	var up bytes.Buffer
 	if err := bundle.Write(&up, b.release, o.uki, key); err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package esp
 
 import (
+	"cmp"
 	"crypto/ed25519"
 	"errors"
 	"fmt"
@@ -12,8 +13,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/twinkeep/twinkeep/firmware/secureboot"
 	"github.com/twinkeep/twinkeep/firmware/upgrade"
 	"github.com/twinkeep/twinkeep/firmware/upgrade/bundle"
+	"github.com/twinkeep/twinkeep/hal/watchdog"
 	"github.com/twinkeep/twinkeep/init/data"
 	"github.com/twinkeep/twinkeep/init/loader"
 )
@@ -147,7 +150,16 @@ func (s *System) read() error {
 		return err
 	}
 	s.Box.Running = s.Volume.Running(entry, s.Box.Release)
+	if s.trialLoader() {
+		s.Box.Watchdog = cmp.Or(watchdog.Loader(os.DirFS("/sys/class/watchdog")), upgrade.NoWatchdog)
+	}
 	return nil
+}
+
+// trialLoader tells whether the partition has a trial loader that the firmware would start. Disks of older releases have none.
+func (v Volume) trialLoader() bool {
+	image, err := readSome(v.path(upgrade.TrialLoader), 1<<20)
+	return err == nil && secureboot.Check("", image) == nil
 }
 
 // Keys are the public keys that upgrade files must be signed with.

@@ -30,6 +30,7 @@ type Config struct {
 	// SecureBoot takes firmware that can enforce signatures, with system
 	// management mode.
 	SecureBoot bool
+	TCO        bool // the watchdog is the one of the chipset; else it is an i6300ESB
 	MemoryMB   int  // 512 when 0
 	NICs       int  // virtio NICs, each into a network of its own where nobody answers
 	SSH        int  // TCP port of this host's loopback that leads to port 22 of 10.1.0.2, on the first of NICs; 0: none
@@ -111,9 +112,14 @@ func (c Config) args() []string {
 	}
 	args := append([]string{"-M", machine}, accel.Args()...)
 	args = append(args, "-m", strconv.Itoa(memory),
-		"-action", "reboot=reset,shutdown=poweroff,panic=none,watchdog=reset", "-device", "i6300esb", "-device", "virtio-rng-pci",
+		"-action", "reboot=reset,shutdown=poweroff,panic=none,watchdog=reset", "-device", "virtio-rng-pci",
 		"-drive", "if=pflash,format=raw,unit=0,readonly=on,file="+code, "-drive", "if=pflash,format=raw,unit=1,file="+c.VarsFile(),
 		"-drive", "if=none,id=d0,format=raw,discard=ignore,file="+c.Disk, "-device", "virtio-blk-pci,drive=d0,bootindex=1")
+	if c.TCO {
+		args = append(args, "-global", "ICH9-LPC.noreboot=off") // as machines of QEMU 8 and later have it
+	} else {
+		args = append(args, "-device", "i6300esb")
+	}
 	args = append(args, qemu.Bare(c.ConsoleSocket(), "")...)
 	if c.SecureBoot {
 		args = append(args, "-global", "driver=cfi.pflash01,property=secure,value=on")

@@ -312,14 +312,16 @@ func TestBrokenImages(t *testing.T) {
 		}
 	}
 	program, _ := os.ReadFile(hog)
+	hanging := Variant{Cmdline: "rdinit=/nonexistent root=/dev/none rootwait loglevel=7"}
 	for _, tt := range []struct {
-		name  string
-		v     Variant
-		seen  string
-		power bool // only a power cut ends it
+		name string
+		v    Variant
+		seen string
+		tco  bool // with the other watchdog
 	}{
 		{"panic", Variant{Initrd: []byte("this is no initramfs")}, `Kernel panic`, false},
-		{"hang before PID 1", Variant{Cmdline: "rdinit=/nonexistent root=/dev/none rootwait loglevel=7"}, `Waiting for root device`, true},
+		{"hang before PID 1", hanging, `Waiting for root device`, false},
+		{"hang before PID 1 with a TCO timer", hanging, `Waiting for root device`, true},
 		{"lock-up", Variant{Cmdline: quick, Files: []qemu.File{
 			{Path: "/bin/hog", Mode: 0o755, Data: program},
 			{Path: "/etc/twinkeep/services.d/hog.yaml", Data: []byte("name: hog\nargv: [/bin/hog]\n")},
@@ -329,6 +331,7 @@ func TestBrokenImages(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			l := newLife(t, first, false)
+			l.cfg.TCO = tt.tco
 			tt.v.Revision = 300
 			l.offer(tt.v)
 			l.on()
@@ -336,10 +339,6 @@ func TestBrokenImages(t *testing.T) {
 			l.must(l.Enter("upgrade install /dev/vdb"))
 			l.see(`on trial. This device restarts`)
 			l.see(tt.seen)
-			if tt.power {
-				l.cut()
-				l.on()
-			}
 			l.ready()
 			l.runs("A", "good", 100)
 			if out := l.command("upgrade status"); !strings.Contains(out, "failed") {
@@ -348,6 +347,32 @@ func TestBrokenImages(t *testing.T) {
 			l.cut()
 		})
 	}
+}
+
+// TestRefusedImage: a slot that has rotted since it was written, so that the firmware refuses its image, does not leave the box standing at the loader.
+func TestRefusedImage(t *testing.T) {
+	t.Parallel()
+	l := newLife(t, first, false)
+	l.offer(Variant{Revision: 300, Cmdline: quick})
+	l.on()
+	l.ready()
+	if out := l.command("upgrade install /dev/vdb --no-reboot"); !strings.Contains(out, "is in slot B") {
+		t.Fatal(out)
+	}
+	l.cut()
+	rot := filepath.Join(l.cfg.Dir, "rot")
+	l.must(os.WriteFile(rot, []byte("no executable"), 0o600))
+	if out, err := exec.Command("mcopy", "-o", "-i", fmt.Sprintf("%s@@%d", l.cfg.Disk, espFrom), rot, "::/EFI/twinkeep/B.efi").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	l.on()
+	l.see(`Trial: the firmware refuses the image`)
+	l.ready()
+	l.runs("A", "good", 100)
+	if out := l.command("upgrade status"); !strings.Contains(out, "failed") {
+		t.Errorf("the trial is not called failed:\n%s", out)
+	}
+	l.cut()
 }
 
 func TestSecureBoot(t *testing.T) {

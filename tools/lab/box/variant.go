@@ -2,6 +2,7 @@ package box
 
 import (
 	"bytes"
+	"context"
 	"crypto/ed25519"
 	"crypto/sha256"
 	"debug/pe"
@@ -13,6 +14,7 @@ import (
 	"github.com/twinkeep/twinkeep/firmware/upgrade"
 	"github.com/twinkeep/twinkeep/firmware/upgrade/bundle"
 	"github.com/twinkeep/twinkeep/tools/image/disk"
+	"github.com/twinkeep/twinkeep/tools/image/trialloader"
 	"github.com/twinkeep/twinkeep/tools/image/uki"
 	"github.com/twinkeep/twinkeep/tools/lab/qemu"
 	"github.com/twinkeep/twinkeep/tools/sign/keyring"
@@ -143,9 +145,15 @@ func (m *Maker) Stick(i Image) ([]byte, error) {
 func (m *Maker) Disk(name string, i Image, size int64, sign bool) error {
 	e := upgrade.Entry{Slot: upgrade.A, Generation: 1, Release: i.Release, Size: int64(len(i.UKI)), SHA256: sha256.Sum256(i.UKI)}
 	loader := m.loader
+	trial, err := trialloader.Build(context.Background())
+	if err != nil {
+		return err
+	}
 	files := []disk.File{}
 	if sign {
-		var err error
+		if trial, err = m.Keys.SignEFI(trial); err != nil {
+			return err
+		}
 		if loader, err = m.Keys.SignEFI(loader); err != nil {
 			return err
 		}
@@ -159,6 +167,7 @@ func (m *Maker) Disk(name string, i Image, size int64, sign bool) error {
 	}
 	files = append(files,
 		disk.File{Path: "/EFI/BOOT/BOOTX64.EFI", Data: loader},
+		disk.File{Path: upgrade.TrialLoader, Data: trial},
 		disk.File{Path: "/loader/loader.conf", Data: []byte("timeout 0\neditor no\nauto-entries no\nauto-firmware no\n")},
 		disk.File{Path: upgrade.EntriesDir + "/" + e.Name(), Data: e.Content()},
 		disk.File{Path: upgrade.EntriesDir + "/" + upgrade.A.Failsafe(), Data: upgrade.A.FailsafeEntry()},
