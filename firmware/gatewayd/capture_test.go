@@ -94,14 +94,13 @@ func TestCapture(t *testing.T) {
 		r.Close()
 	}
 	for end := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		if r, err := c.Capture(ctx, api.CaptureQuery{Interface: "cap0", For: time.Millisecond}); err == nil {
-			r.Close()
+		var err error
+		if r, err = c.Capture(ctx, api.CaptureQuery{Interface: "cap0", Filter: "arp"}); err == nil {
 			break
 		} else if time.Now().After(end) {
 			t.Fatal(err)
 		}
 	}
-	r = ask(api.CaptureQuery{Filter: "arp"})
 	run(t, "ip link del cap0")
 	if _, stats := captured(t, r); !strings.Contains(stats.Comment, "gone") {
 		t.Errorf("%+v", stats)

@@ -7,8 +7,10 @@ import (
 	"log"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/twinkeep/twinkeep/firmware/api"
 	"github.com/twinkeep/twinkeep/firmware/license"
@@ -59,6 +61,10 @@ type daemon struct {
 	started   bool       // the node file was read once
 
 	slowFault string // why the flowtable is not as it should be
+
+	fault string        // why the box is closed, apart from what went wrong while it was brought to node
+	again *time.Timer   // applies node again
+	delay time.Duration // until the next try of an application that failed; 0 when none has
 }
 
 // Run serves until ctx ends. It leaves the network as it is then: traffic goes on while gatewayd is restarted.
@@ -85,6 +91,8 @@ func Run(ctx context.Context, opts Options) error {
 	d := &daemon{Options: opts, monitors: monitors{client: api.NewClient(opts.RunDir)}, ctx: ctx, peering: newPeering()}
 	d.disabled = readDisabled(opts, d.Log.Printf)
 	d.licence = newLicensing(opts)
+	d.again = time.AfterFunc(time.Hour, d.applyAgain)
+	defer d.again.Stop()
 	var watching sync.WaitGroup
 	watching.Go(func() { d.servePeers(ctx) })
 	d.reload()
@@ -148,7 +156,7 @@ func (d *daemon) reload() api.NodeStatus {
 	if d.policies.Load() != nil { // it has applied what it has, and goes on doing so
 		status.Applied, status.Missing, status.Problems, status.Changes = d.status.Applied, d.status.Missing, d.status.Problems, d.status.Changes
 	}
-	d.status = status
+	d.status, d.fault = status, ""
 	for _, p := range warnings {
 		d.Log.Printf("warning: %s", p.Error())
 	}
@@ -156,8 +164,8 @@ func (d *daemon) reload() api.NodeStatus {
 	case p != nil:
 		p.readNode(n)
 	case settings.wanted: // and cannot be had
+		d.fault = settings.problem
 		d.enact(n, ruleset.Compile(closedRules(n)))
-		d.fail(errors.New(settings.problem))
 	default:
 		d.enact(n, ruleset.New(n))
 	}
@@ -191,11 +199,23 @@ func problems(file string, err error) []node.Problem {
 
 // apply brings the box to d.node. The order is the safety of it: no packet passes before its rules are in.
 func (d *daemon) apply() {
+	before := d.status.Problems
 	d.status.Problems, d.status.Changes, d.status.Missing = nil, nil, nil
 	d.status.Applied = false
+	fail := func(err error) {
+		d.status.Problems = append(d.status.Problems, err.Error())
+		if !slices.Contains(before, err.Error()) {
+			d.Log.Print(err)
+		}
+	}
+	if d.fault != "" {
+		fail(errors.New(d.fault))
+	}
+	standing := len(d.status.Problems)
+	defer func() { d.applyLater(len(d.status.Problems) > standing) }()
 	if !d.closed {
 		if err := d.rules.Apply(); err != nil {
-			d.fail(err)
+			fail(err)
 			return
 		}
 		d.closed = true
@@ -205,7 +225,7 @@ func (d *daemon) apply() {
 	config.Disabled = d.disabled.devices(d.node)
 	result, err := config.Apply()
 	if err != nil {
-		d.fail(err)
+		fail(err)
 	}
 	d.status.Changes = result.Changes
 	for _, l := range result.Missing {
@@ -215,7 +235,7 @@ func (d *daemon) apply() {
 	d.judge() // lockdown, if it is one, before the first packet is forwarded
 	changed, err := netconf.Forward()
 	if err != nil {
-		d.fail(err)
+		fail(err)
 	}
 	if changed {
 		d.status.Changes = append(d.status.Changes, "forwarding on")
@@ -223,10 +243,5 @@ func (d *daemon) apply() {
 	for _, c := range d.status.Changes {
 		d.Log.Print(c)
 	}
-	d.status.Running, d.status.Applied = true, true
-}
-
-func (d *daemon) fail(err error) {
-	d.status.Problems = append(d.status.Problems, err.Error())
-	d.Log.Print(err)
+	d.status.Running, d.status.Applied = true, len(d.status.Errors) == 0 // it is not the newest file that runs, if that is refused
 }

@@ -383,3 +383,39 @@ func TestConnectionNames(t *testing.T) {
 		t.Error("tcpStates is enum tcp_conntrack with ten values")
 	}
 }
+
+// TestTriesAgain: what the kernel refuses while the network is being set up is tried again, without a link that changes.
+func TestTriesAgain(t *testing.T) {
+	needNamespace(t)
+	config := t.TempDir()
+	run(t, "ip link add G1 type veth peer name far1")
+	t.Cleanup(func() { run(t, "ip link del G1") })
+	const text = "version: 1\nhostname: gw\nboard: auto\ninterfaces:\n  - {name: G1, zone: lan, address: 10.1.0.2/24, address6: \"2001:db8::2/64\"}\n"
+	if err := os.WriteFile(filepath.Join(config, node.FileName), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	refuses := func(v string) {
+		if err := os.WriteFile("/proc/sys/net/ipv6/conf/G1/disable_ipv6", []byte(v), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	refuses("1")
+	c := start(t, config)
+	s, err := c.Node(t.Context())
+	if err != nil || len(s.Problems) != 1 || !strings.Contains(s.Problems[0], "2001:db8::2/64") {
+		t.Fatalf("%+v, %v", s.Problems, err)
+	}
+	time.Sleep(20 * settle) // what the links had to say was heard
+	if s, err = c.Node(t.Context()); err != nil || len(s.Problems) != 1 {
+		t.Fatalf("%+v, %v", s.Problems, err)
+	}
+	refuses("0")
+	for end := time.Now().Add(10 * time.Second); len(s.Problems) > 0; time.Sleep(50 * time.Millisecond) {
+		if s, err = c.Node(t.Context()); err != nil || time.Now().After(end) {
+			t.Fatalf("%+v, %v", s.Problems, err)
+		}
+	}
+	if out := run(t, "ip addr show dev G1"); !strings.Contains(out, "2001:db8::2/64") {
+		t.Error(out)
+	}
+}

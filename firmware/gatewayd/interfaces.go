@@ -16,12 +16,13 @@ import (
 	"github.com/twinkeep/twinkeep/firmware/api"
 	"github.com/twinkeep/twinkeep/firmware/node"
 	"github.com/twinkeep/twinkeep/hal/nic"
+	"github.com/twinkeep/twinkeep/hal/rtnl"
 )
 
 // interfaces lists those of the node file, in its order, then whatever else the kernel has, by name. A macvlan with
 // VIPs is part of its parent.
 func interfaces(n *node.Node) ([]api.Interface, error) {
-	links, err := netlink.LinkList()
+	links, err := rtnl.Links()
 	if err != nil {
 		return nil, fmt.Errorf("list interfaces: %w", err)
 	}
@@ -80,7 +81,7 @@ func describe(i *api.Interface, devices map[string]netlink.Link) {
 
 // addresses gives those of a link but the link-local ones that the kernel makes by itself.
 func addresses(l netlink.Link) (out []netip.Prefix) {
-	list, err := netlink.AddrList(l, netlink.FAMILY_ALL)
+	list, err := rtnl.Addrs(l)
 	if err != nil {
 		return nil // the device has just gone
 	}

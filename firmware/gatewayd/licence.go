@@ -22,6 +22,7 @@ import (
 	"github.com/twinkeep/twinkeep/firmware/node"
 	"github.com/twinkeep/twinkeep/firmware/ruleset"
 	"github.com/twinkeep/twinkeep/ha/member"
+	"github.com/twinkeep/twinkeep/hal/rtnl"
 	"github.com/twinkeep/twinkeep/init/supervise"
 )
 
@@ -342,7 +343,7 @@ func (d *daemon) world() license.Input {
 
 // everyPort lists the NICs of a box that has no node file in force. Nobody has set them up, so that does not count.
 func everyPort() (ports []license.Port) {
-	links, err := netlink.LinkList()
+	links, err := rtnl.Links()
 	if err != nil {
 		return nil // then no interface has the MAC, which is said
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/twinkeep/twinkeep/firmware/node"
 	"github.com/twinkeep/twinkeep/firmware/routes"
 	"github.com/twinkeep/twinkeep/ha/member"
+	"github.com/twinkeep/twinkeep/hal/rtnl"
 )
 
 // routeTable is the virtual route table of this member as it is now: configuration, kernel and role.
@@ -93,7 +94,7 @@ func (d *daemon) peerAddresses(n *node.Node, status member.Status) (out []routes
 
 // kernelRoutes reads the main table and the devices.
 func kernelRoutes() ([]routes.Kernel, map[string]routes.Link, error) {
-	list, err := netlink.LinkList()
+	list, err := rtnl.Links()
 	if err != nil {
 		return nil, nil, fmt.Errorf("list interfaces: %w", err)
 	}
@@ -103,7 +104,7 @@ func kernelRoutes() ([]routes.Kernel, map[string]routes.Link, error) {
 		names[a.Index] = a.Name
 		links[a.Name] = routes.Link{Up: a.RawFlags&unix.IFF_UP != 0, Carrier: a.RawFlags&unix.IFF_LOWER_UP != 0}
 	}
-	addresses, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
+	addresses, err := rtnl.Addrs(nil)
 	if err != nil {
 		return nil, nil, fmt.Errorf("list addresses: %w", err)
 	}
@@ -114,7 +115,7 @@ func kernelRoutes() ([]routes.Kernel, map[string]routes.Link, error) {
 			links[name] = l
 		}
 	}
-	table, err := netlink.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
+	table, err := rtnl.Routes(&netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
 	if err != nil {
 		return nil, nil, fmt.Errorf("list routes: %w", err)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/twinkeep/twinkeep/firmware/traffic"
 	"github.com/twinkeep/twinkeep/ha/gate"
 	"github.com/twinkeep/twinkeep/ha/member"
+	"github.com/twinkeep/twinkeep/hal/rtnl"
 )
 
 const (
@@ -113,7 +114,7 @@ func (d *daemon) askVolume(ctx context.Context, holder uint8, over time.Duration
 
 // countPorts reads the counters of the interfaces in force.
 func countPorts(n *node.Node) ([]traffic.Port, error) {
-	links, err := netlink.LinkList()
+	links, err := rtnl.Links()
 	if err != nil {
 		return nil, fmt.Errorf("list interfaces: %w", err)
 	}

@@ -15,12 +15,10 @@ const settle = 50 * time.Millisecond
 // watch applies the network again when a NIC of the node file appears, or changes in a way that may have cost it
 // addresses or routes. Applying changes nothing when nothing is missing, so a word too many does no harm.
 func (d *daemon) watch(ctx context.Context) {
-	again := time.AfterFunc(time.Hour, d.applyAgain)
-	defer again.Stop()
 	for ctx.Err() == nil {
 		err := port.Links(ctx.Done(), func(l port.LinkState) {
 			if d.wants(l.Device) {
-				again.Reset(settle)
+				d.again.Reset(settle)
 			}
 		})
 		if err != nil {
@@ -36,9 +34,22 @@ func (d *daemon) watch(ctx context.Context) {
 func (d *daemon) applyAgain() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.node != nil && len(d.status.Errors) == 0 {
+	if d.node != nil {
 		d.apply()
 	}
+}
+
+// How long after an application that failed the next one comes: what the kernel refused once, because something else was being set up, it may take now.
+const firstDelay, lastDelay = time.Second, 10 * time.Second
+
+// applyLater sees that an application that failed is tried again, each time after twice as long. d.mu is held.
+func (d *daemon) applyLater(failed bool) {
+	if !failed {
+		d.delay = 0
+		return
+	}
+	d.delay = min(max(2*d.delay, firstDelay), lastDelay)
+	d.again.Reset(d.delay)
 }
 
 func (d *daemon) wants(device string) bool {

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/twinkeep/twinkeep/firmware/node"
+	"github.com/twinkeep/twinkeep/hal/rtnl"
 )
 
 // Protocol marks our addresses (IFA_PROTO, Linux 5.18) and routes (rtm_protocol). It is in nobody's use in
@@ -167,7 +168,7 @@ func (c Config) addresses(r *Result, index map[string]int) error {
 
 func (c Config) routes(r *Result, index map[string]int) error {
 	own := &netlink.Route{Protocol: Protocol, Table: unix.RT_TABLE_MAIN}
-	present, err := netlink.RouteListFiltered(netlink.FAMILY_ALL, own, netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TABLE)
+	present, err := rtnl.Routes(own, netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TABLE)
 	if err != nil {
 		return fmt.Errorf("list routes: %w", err)
 	}

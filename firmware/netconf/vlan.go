@@ -8,6 +8,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/twinkeep/twinkeep/firmware/node"
+	"github.com/twinkeep/twinkeep/hal/rtnl"
 )
 
 // VLAN is one wanted IEEE 802.1Q device.
@@ -35,7 +36,7 @@ func vlans(n *node.Node) (out []VLAN) {
 // vlans removes the devices that are not wanted any more, or on another parent or with another ID, and makes those that
 // are missing. One whose parent is missing stays missing too.
 func (c Config) vlans(r *Result) error {
-	links, err := netlink.LinkList()
+	links, err := rtnl.Links()
 	if err != nil {
 		return fmt.Errorf("list links: %w", err)
 	}

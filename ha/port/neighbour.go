@@ -17,6 +17,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
+
+	"github.com/twinkeep/twinkeep/hal/rtnl"
 )
 
 // Neighbours are hosts that the kernel knows behind a NIC: gateways of its routes first, then the neighbour table, who
@@ -32,14 +34,14 @@ func Neighbours(device string, limit int) ([]netip.Addr, error) {
 			out = append(out, a.Unmap())
 		}
 	}
-	routes, err := netlink.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{LinkIndex: link.Attrs().Index}, netlink.RT_FILTER_OIF)
+	routes, err := rtnl.Routes(&netlink.Route{LinkIndex: link.Attrs().Index}, netlink.RT_FILTER_OIF)
 	if err != nil {
 		return nil, fmt.Errorf("routes of %s: %w", device, err)
 	}
 	for _, r := range routes {
 		add(r.Gw)
 	}
-	table, err := netlink.NeighList(link.Attrs().Index, netlink.FAMILY_ALL)
+	table, err := rtnl.Neighbours(link.Attrs().Index)
 	if err != nil {
 		return out, fmt.Errorf("neighbours of %s: %w", device, err)
 	}

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/twinkeep/twinkeep/ha/wire"
+	"github.com/twinkeep/twinkeep/hal/rtnl"
 )
 
 // Suffix makes the macvlan's name from its parent's.
@@ -93,7 +94,7 @@ func parameters(dev string) error {
 }
 
 func addresses(link netlink.Link, want []netip.Addr) error {
-	have, err := netlink.AddrList(link, netlink.FAMILY_ALL)
+	have, err := rtnl.Addrs(link)
 	if err != nil {
 		return fmt.Errorf("list addresses of %s: %w", link.Attrs().Name, err)
 	}

@@ -6,6 +6,8 @@ import (
 	"net"
 
 	"github.com/vishvananda/netlink"
+
+	"github.com/twinkeep/twinkeep/hal/rtnl"
 )
 
 // Kernel is the interface table of the network namespace of the calling thread.
@@ -15,7 +17,7 @@ var _ Links = Kernel{}
 
 // Names implements Links.
 func (Kernel) Names() ([]string, error) {
-	links, err := netlink.LinkList()
+	links, err := rtnl.Links()
 	if err != nil {
 		return nil, fmt.Errorf("list interfaces: %w", err)
 	}

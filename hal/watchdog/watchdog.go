@@ -44,14 +44,24 @@ func Find(class fs.FS) string {
 	return "/dev/" + first
 }
 
-// Loader is how the trial loader (tools/image/trialloader) calls the watchdog that [Find] gives; "" when it cannot arm that one.
-func Loader(class fs.FS) string {
-	identity, _ := fs.ReadFile(class, strings.TrimPrefix(Find(class), "/dev/")+"/identity")
-	switch strings.TrimSpace(string(identity)) {
+// Loader is how the trial loader (tools/image/trialloader) calls the watchdog that [Find] gives; "" when it cannot arm that one. sys is /sys.
+func Loader(sys fs.FS) string {
+	read := func(name string) string {
+		text, _ := fs.ReadFile(sys, name) // absent: not that one
+		return strings.TrimSpace(string(text))
+	}
+	class, err := fs.Sub(sys, "class/watchdog")
+	if err != nil {
+		return ""
+	}
+	switch read("class/watchdog/" + strings.TrimPrefix(Find(class), "/dev/") + "/identity") {
 	case "i6300ESB timer": // drivers/watchdog/i6300esb.c
 		return "i6300esb"
-	case "iTCO_wdt": // drivers/watchdog/iTCO_wdt.c; the loader knows the ICH9 of QEMU, and leaves others alone
-		return "tco"
+	case "iTCO_wdt": // drivers/watchdog/iTCO_wdt.c, of many chipsets; the loader knows ICH9
+		const lpc = "bus/pci/devices/0000:00:1f.0/"
+		if read(lpc+"vendor") == "0x8086" && read(lpc+"device") == "0x2918" {
+			return "tco"
+		}
 	}
 	return ""
 }

@@ -219,18 +219,24 @@ func TestFind(t *testing.T) {
 		{"one that the loader does not know", "/dev/watchdog0", "", map[string]string{"watchdog0": "SP5100 TCO timer"}},
 		{"it does not say", "/dev/watchdog1", "", map[string]string{"watchdog0": software, "watchdog1": ""}},
 	} {
-		class := fstest.MapFS{}
+		class, sys := fstest.MapFS{}, fstest.MapFS{}
 		for name, identity := range c.identities {
 			class[name+"/dev"] = &fstest.MapFile{Data: []byte("252:0\n")}
 			if identity != "" {
 				class[name+"/identity"] = &fstest.MapFile{Data: []byte(identity + "\n")}
+				sys["class/watchdog/"+name+"/identity"] = class[name+"/identity"]
 			}
+			sys["class/watchdog/"+name+"/dev"] = class[name+"/dev"]
 		}
 		if got := Find(class); got != c.want {
 			t.Errorf("%s: %s, want %s", c.name, got, c.want)
 		}
-		if got := Loader(class); got != c.loader {
-			t.Errorf("%s: for the trial loader %q, want %q", c.name, got, c.loader)
+		for chipset, want := range map[string]string{"0x2918": c.loader, "0x4b00": strings.TrimPrefix(c.loader, "tco")} {
+			sys["bus/pci/devices/0000:00:1f.0/vendor"] = &fstest.MapFile{Data: []byte("0x8086\n")}
+			sys["bus/pci/devices/0000:00:1f.0/device"] = &fstest.MapFile{Data: []byte(chipset + "\n")}
+			if got := Loader(sys); got != want {
+				t.Errorf("%s: for the trial loader on %s %q, want %q", c.name, chipset, got, want)
+			}
 		}
 	}
 }

@@ -151,7 +151,7 @@ func (s *System) read() error {
 	}
 	s.Box.Running = s.Volume.Running(entry, s.Box.Release)
 	if s.trialLoader() {
-		s.Box.Watchdog = cmp.Or(watchdog.Loader(os.DirFS("/sys/class/watchdog")), upgrade.NoWatchdog)
+		s.Box.Watchdog = cmp.Or(watchdog.Loader(os.DirFS("/sys")), upgrade.NoWatchdog)
 	}
 	return nil
 }
