@@ -49,7 +49,7 @@ func TestARMDisk(t *testing.T) {
 	t.Log(m.see(`init: PID 1 at [0-9.]+s`)[0])
 	m.see(`data partition: blank, it is created`)
 	m.see(`the node file was taken from the drive`)
-	m.see(`gw-a:/> `)
+	m.see(`(?:gw-a|twinkeep):/> `)
 	m.until("it is ACTIVE", func() bool { return strings.Contains(m.command("ha"), "ACTIVE") })
 	t.Log(m.command("hardware"))
 	if out := m.command("upgrade status"); !strings.Contains(out, "good") {
@@ -58,6 +58,6 @@ func TestARMDisk(t *testing.T) {
 	m.must(m.Enter("reboot --yes"))
 	m.see(`init: services stopped, reboot`)
 	t.Log(m.see(`data partition /dev/\w+ mounted at [0-9.]+s`)[0])
-	m.see(`gw-a:/> `)
+	m.see(`(?:gw-a|twinkeep):/> `)
 	m.until("it is ACTIVE again", func() bool { return strings.Contains(m.command("ha"), "ACTIVE") })
 }

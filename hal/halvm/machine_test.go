@@ -150,7 +150,7 @@ func (m *machine) command(line string) string {
 	m.Helper()
 	m.must(m.Enter(line))
 	m.see(regexp.QuoteMeta(line))
-	return m.see(`(?s)(.*?)gw-a[^\n]*> $`)[1]
+	return m.see(`(?s)(.*?)(?:gw-a|twinkeep)[^\n]*> $`)[1]
 }
 
 // trace gives the lines of QEMU's trace that hold word.
