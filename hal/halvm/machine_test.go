@@ -8,7 +8,6 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -145,12 +144,15 @@ func (m *machine) key(qcode string, hold time.Duration) {
 	})
 }
 
+// prompt is what the console asks with.
+var prompt = qemu.Prompt("gw-a", "twinkeep")
+
 // command types one on the console and gives what it says up to the next prompt.
 func (m *machine) command(line string) string {
 	m.Helper()
 	m.must(m.Enter(line))
-	m.see(regexp.QuoteMeta(line))
-	return m.see(`(?s)(.*?)(?:gw-a|twinkeep)[^\n]*> $`)[1]
+	m.see(qemu.Echo(line))
+	return m.see(`(?s)(.*?)` + prompt)[1]
 }
 
 // trace gives the lines of QEMU's trace that hold word.

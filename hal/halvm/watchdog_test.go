@@ -70,7 +70,7 @@ func (m *machine) shell(line string) {
 	m.must(m.Enter(line + "; echo done-$((40+2))"))
 	m.see(`done-42`)
 	m.must(m.Enter("exit"))
-	m.see(`(?:gw-a|twinkeep)[^\n]*> $`)
+	m.see(prompt)
 }
 
 // TestHealth: PID 1 restarts a had that hangs; when had cannot be had at all, it stops to feed the watchdog.

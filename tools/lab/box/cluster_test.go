@@ -292,7 +292,7 @@ func (l *life) prompt1() {
 	for end := time.Now().Add(patience); ; {
 		l.must(l.Enter(""))
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		_, err := l.Expect(ctx, `gw-[ab][^\n]*> $`)
+		_, err := l.Expect(ctx, prompt)
 		cancel()
 		if err == nil {
 			return

@@ -199,7 +199,7 @@ func (w *worker) reach(ctx context.Context) (string, error) {
 }
 
 // prompt ends everything that the console says.
-const prompt = `(?:box|twinkeep)[^\n]*> $`
+var prompt = qemu.Prompt("box", "twinkeep")
 
 // shell runs one command in the rescue shell.
 func (w *worker) shell(ctx context.Context, line string) (string, error) {
